@@ -1,0 +1,116 @@
+//! The words for the contract's enumerations: one spelling in SQL, command line, exports and documents.
+
+use std::fmt;
+
+use crate::v1::{Answer, BaselineState, Family, Kind, LabelSource, NodeState, Origin, Severity, Workload};
+
+macro_rules! words {
+    ($type:ident { $( $variant:ident $word:literal, )* }) => {
+        impl $type {
+            /// The word for it; `""` for the unspecified value.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { Self::Unspecified => "", $( Self::$variant => $word, )* }
+            }
+
+            /// The value with this word.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $( $word => Some(Self::$variant), )* _ => None }
+            }
+
+            /// Every value but the unspecified one.
+            pub const WORDS: &'static [Self] = &[ $( Self::$variant, )* ];
+        }
+    };
+}
+
+words!(Kind {
+    Normal "normal",
+    Mining "mining",
+    Scan "scan",
+    Flood "flood",
+    CrashLoop "crash_loop",
+    Exfiltration "exfiltration",
+    Recon "recon",
+    ForkBomb "fork_bomb",
+    MemoryLeak "memory_leak",
+    DiskFill "disk_fill",
+    Unknown "unknown",
+});
+words!(Severity { Note "note", Ticket "ticket", Page "page", });
+words!(Origin { Live "live", Late "late", Replay "replay", });
+words!(Family {
+    Cpu "cpu",
+    Memory "memory",
+    Disk "disk",
+    NetworkVolume "network volume",
+    NetworkConnections "network connections",
+    Processes "processes",
+    Lifecycle "lifecycle",
+    External "external",
+});
+words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
+words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", });
+words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
+words!(BaselineState { Learning "learning", Ready "ready", Frozen "frozen", });
+
+impl Kind {
+    /// What people are shown first: the effect, with the kind as a question.
+    #[must_use]
+    pub const fn effect(self) -> &'static str {
+        match self {
+            Self::Unspecified | Self::Unknown => "unexplained change",
+            Self::Normal => "ordinary work",
+            Self::Mining => "unexplained CPU (mining?)",
+            Self::Scan => "connection sweep (scan?)",
+            Self::Flood => "traffic surge (flood?)",
+            Self::CrashLoop => "repeated failure (crash loop)",
+            Self::Exfiltration => "outbound surge (exfiltration?)",
+            Self::Recon => "API connection storm (recon?)",
+            Self::ForkBomb => "process explosion (fork bomb?)",
+            Self::MemoryLeak => "growing memory (leak?)",
+            Self::DiskFill => "disk filling up (disk fill?)",
+        }
+    }
+
+    /// MITRE ATT&CK (Enterprise v17) techniques that the kind may be.
+    #[must_use]
+    pub const fn attack_techniques(self) -> &'static [&'static str] {
+        match self {
+            Self::Mining => &["T1496.001"],
+            Self::Scan => &["T1046"],
+            Self::Flood | Self::ForkBomb => &["T1499"],
+            Self::Exfiltration => &["T1041", "T1048"],
+            Self::Recon => &["T1613", "T1552.007"],
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    /// `cluster/namespace/Kind/name/container`; parts that are not known are `-`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |text: &'_ str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        write!(
+            f,
+            "{}/{}/{}/{}/{}",
+            part(&self.cluster),
+            part(&self.namespace),
+            part(&self.owner_kind),
+            part(&self.owner_name),
+            part(&self.container_name)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_reads_back() {
+        assert!(Kind::WORDS.iter().all(|&kind| Kind::from_word(kind.word()) == Some(kind)));
+        assert!(Answer::WORDS.iter().all(|&answer| Answer::from_word(answer.word()) == Some(answer)));
+    }
+}
