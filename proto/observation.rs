@@ -180,7 +180,7 @@ impl Block {
             if column.presence.len() != rows.div_ceil(8) {
                 return Err(BlockError::PresenceLength { column: id, bytes: column.presence.len(), rows });
             }
-            let stray = rows % 8 != 0 && column.presence[rows / 8] >> (rows % 8) != 0;
+            let stray = !rows.is_multiple_of(8) && column.presence[rows / 8] >> (rows % 8) != 0;
             let set = column.presence.iter().map(|byte| byte.count_ones() as usize).sum();
             if stray {
                 return Err(BlockError::ValueCount { column: id, values: column.values.len(), present: set });

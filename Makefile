@@ -1,0 +1,35 @@
+# What a person does with a checkout. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Build results live outside of the checkout, so that a clean clone stays clean and several clones share them.
+export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/vedette
+export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
+BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
+
+.PHONY: help demo test bench lint format prepare vm-image
+
+help: ## list what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build, then show attacks being found on this machine (live as root on Linux, else a recording); ARGS="--report FILE --keep"
+	cargo build --release $(BINARIES) --bins
+	"$(CARGO_TARGET_DIR)/release/vedette" demo $(ARGS)
+
+test: prepare vm-image ## install what the tests need where that is missing and possible, then run every test; ARGS="-E 'test(...)'"
+	scripts/run-tests $(ARGS)
+
+bench: ## run the benchmarks, write target/bench.json and print it as a table
+	scripts/run-benches $(ARGS)
+
+lint: ## formatting, clippy, protocol lint, licences and sources of dependencies
+	scripts/run-lints
+
+format: ## format every Rust file
+	cargo fmt --all
+
+prepare: ## install what the tests need (qemu, a kernel, busybox, Python's gRPC client)
+	scripts/prepare-tests
+
+vm-image: ## build the image of the cgroup v2 virtual machine
+	scripts/build-vm-image
