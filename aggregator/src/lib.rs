@@ -1,1 +1,39 @@
-//! placeholder
+//! The aggregator: takes observations in, classifies them, keeps them, answers questions about them.
+//!
+//! `ingest` (one task per stream) -> `pipeline` (the one task that owns the detector) -> `keep` (durable, then acknowledged).
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod config;
+pub mod counters;
+pub mod fleet;
+pub mod problems;
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+// use vedette_history::History;
+use vedette_proto::v1;
+
+pub use config::Config;
+
+/// What the services read. A clone is a handful of reference counts.
+#[derive(Clone)]
+pub struct Shared {
+    /// The aggregator's own cluster name.
+    pub cluster: Arc<str>,
+    /// Observations.
+    // pub history: History,
+    /// Nodes and containers as last heard.
+    pub fleet: Arc<fleet::Fleet>,
+    /// Counts since the start, also on `/metrics`.
+    pub counters: Arc<counters::Counters>,
+    /// What is wrong with the aggregator itself.
+    pub problems: Arc<problems::Problems>,
+    /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.
+    pub changes: broadcast::Sender<v1::WatchIncidentsResponse>,
+    /// Since when the aggregator runs, Unix milliseconds.
+    pub started_unix_ms: i64,
+}
+
+/// Incident changes kept for a slow watcher: minutes of the busiest cluster, a few MiB.
+pub const CHANGES_KEPT: usize = 1024;

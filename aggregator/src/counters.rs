@@ -1,0 +1,200 @@
+//! Counts since the start: the same numbers in `GetStatus` and on `/metrics`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use vedette_proto::v1::Severity;
+
+/// Why a message or call was refused. Prints its own metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// No token, or not one of ours.
+    Unauthenticated,
+    /// A token that may not do this.
+    PermissionDenied,
+    /// A message without content, or one out of place: no Hello first, a second Hello, something after Goodbye.
+    Protocol,
+    /// A field of Hello is not what it must be.
+    Hello,
+    /// A field of a container is not what it must be.
+    Container,
+    /// A container reference that is not known, or already stands for something else.
+    Reference,
+    /// Sequences out of order, or a hole that no drop explains.
+    Sequence,
+    /// A column block that contradicts itself or is too large.
+    Block,
+    /// A time in the future.
+    Future,
+    /// A time before the age limit.
+    TooOld,
+    /// A process, peer or heartbeat field that is not what it must be.
+    Field,
+    /// More streams, nodes, replays or containers than configured.
+    Limit,
+    /// Not decodable, or longer than configured.
+    Malformed,
+    /// Another stream of the same spool took over.
+    Superseded,
+    /// Cannot be made durable now.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The label on `/metrics` and the key in `GetStatus`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::Protocol => "protocol",
+            Self::Hello => "hello",
+            Self::Container => "container",
+            Self::Reference => "reference",
+            Self::Sequence => "sequence",
+            Self::Block => "block",
+            Self::Future => "future",
+            Self::TooOld => "too_old",
+            Self::Field => "field",
+            Self::Limit => "limit",
+            Self::Malformed => "malformed",
+            Self::Superseded => "superseded",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    const ALL: [Self; 15] = [
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::Protocol,
+        Self::Hello,
+        Self::Container,
+        Self::Reference,
+        Self::Sequence,
+        Self::Block,
+        Self::Future,
+        Self::TooOld,
+        Self::Field,
+        Self::Limit,
+        Self::Malformed,
+        Self::Superseded,
+        Self::Unavailable,
+    ];
+}
+
+impl EncodeLabelValue for Refusal {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.word(), encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Refusal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: &'static str,
+}
+
+/// Counts since the start. Labels come from fixed lists, so nothing here grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Batches made durable.
+    pub batches: Counter,
+    /// Observations made durable.
+    pub observations: Counter,
+    /// Batches recognised as already durable.
+    pub duplicate_batches: Counter,
+    /// Observations that agents said they had to drop.
+    pub dropped_observations: Counter,
+    /// Streams open now.
+    pub streams: Gauge,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: Counter,
+    /// Connections refused because there were too many.
+    pub connections_refused: Counter,
+    /// Batches between ingest and the pipeline.
+    pub pipeline_queue: Gauge,
+    /// Batches between the pipeline and durability.
+    pub durable_queue: Gauge,
+    /// Gone containers, processes and peers forgotten because of a limit.
+    pub forgotten: Counter,
+    /// Appends that failed.
+    pub appends_failed: Counter,
+    refused: Family<ReasonLabel, Counter>,
+    incidents_opened: Family<SeverityLabel, Counter>,
+    incidents_open: Family<SeverityLabel, Gauge>,
+}
+
+impl Counters {
+    /// Counts a refusal.
+    pub fn refuse(&self, reason: Refusal) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Refusals by reason; only reasons that occurred.
+    #[must_use]
+    pub fn refused(&self) -> HashMap<String, u64> {
+        let count = |reason| self.refused.get_or_create(&ReasonLabel { reason }).get();
+        Refusal::ALL.into_iter().map(|reason| (reason.word().to_owned(), count(reason))).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Counts an incident that opened.
+    pub fn incident_opened(&self, severity: Severity) {
+        self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() }).inc();
+    }
+
+    /// Sets how many incidents are open.
+    pub fn incidents_open(&self, open: &BTreeMap<Severity, i64>) {
+        for &severity in Severity::WORDS {
+            let label = SeverityLabel { severity: severity.word() };
+            self.incidents_open.get_or_create(&label).set(open.get(&severity).copied().unwrap_or(0));
+        }
+    }
+
+    /// Names every count for `/metrics`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("batches", "Batches made durable", self.batches.clone());
+        registry.register("observations", "Observations made durable", self.observations.clone());
+        registry.register("duplicate_batches", "Batches recognised as already durable", self.duplicate_batches.clone());
+        registry.register("dropped_observations", "Observations that agents had to drop", self.dropped_observations.clone());
+        registry.register("streams", "Ingest streams open now", self.streams.clone());
+        registry.register("handshakes_failed", "TLS handshakes that failed or took too long", self.handshakes_failed.clone());
+        registry.register("connections_refused", "Connections refused because there were too many", self.connections_refused.clone());
+        registry.register("pipeline_queue", "Batches that wait for the detector", self.pipeline_queue.clone());
+        registry.register("durable_queue", "Batches that wait to be durable", self.durable_queue.clone());
+        registry.register("forgotten", "Gone containers, processes and peers forgotten because of a limit", self.forgotten.clone());
+        registry.register("appends_failed", "Batches that could not be made durable", self.appends_failed.clone());
+        registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
+        registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
+        registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
+        for reason in Refusal::ALL {
+            let _ = self.refused.get_or_create(&ReasonLabel { reason });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_name_refusals_by_reason() {
+        let counters = Counters::default();
+        let mut registry = Registry::with_prefix("vedette_aggregator");
+        counters.register(&mut registry);
+        counters.refuse(Refusal::Sequence);
+
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+
+        assert!(text.contains("vedette_aggregator_refused_total{reason=\"sequence\"} 1"), "{text}");
+        assert_eq!(counters.refused(), HashMap::from([("sequence".to_owned(), 1)]));
+    }
+}
