@@ -6,7 +6,9 @@
 pub mod config;
 pub mod counters;
 pub mod fleet;
+pub mod label;
 pub mod problems;
+pub mod store;
 
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ pub struct Shared {
     pub fleet: Arc<fleet::Fleet>,
     /// Counts since the start, also on `/metrics`.
     pub counters: Arc<counters::Counters>,
+    /// Labels, answers, incidents, audit.
+    pub store: store::Store,
     /// What is wrong with the aggregator itself.
     pub problems: Arc<problems::Problems>,
     /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.

@@ -179,7 +179,9 @@ impl LabelIndex {
         let texts = entry.fields.map(|word| &*self.texts[word as usize]);
         let id = &*self.texts[entry.container_id as usize];
         texts.iter().zip(fields(wanted)).all(|(a, b)| either(a, b))
-            && (id.is_empty() || super::standing::selects_id(wanted.container_id, id) || super::standing::selects_id(id, wanted.container_id))
+            && (id.is_empty()
+                || super::standing::selects_id(wanted.container_id, id)
+                || super::standing::selects_id(id, wanted.container_id))
     }
 
     fn word(&mut self, text: &str) -> Word {

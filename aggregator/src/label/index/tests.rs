@@ -82,7 +82,10 @@ fn twelve_characters_of_a_container_id_stand_for_it_and_eleven_do_not() {
         (label_at(&labels, &container("a", id), 1).is_some(), index(&labels).timeline(&container("a", id)).at(1).is_some())
     };
 
-    assert_eq!([said(&id[..12]), said(&id[..11]), said(id), said("0123456789ff")], [(true, true), (false, false), (true, true), (false, false)]);
+    assert_eq!(
+        [said(&id[..12]), said(&id[..11]), said(id), said("0123456789ff")],
+        [(true, true), (false, false), (true, true), (false, false)]
+    );
 }
 
 #[test]
@@ -112,23 +115,25 @@ fn any_label() -> impl Strategy<Value = Label> {
         any::<bool>(),
         0u64..4,
     )
-        .prop_map(|((cluster, node, namespace, owner_name, pod_uid, container_id), (start, length), kind, source, affected, taken_back)| Label {
-            selector: Some(Selector {
-                cluster: cluster.into(),
-                node: node.into(),
-                namespace: namespace.into(),
-                owner_name: owner_name.into(),
-                pod_uid: pod_uid.into(),
-                container_id: container_id.into(),
-                ..Selector::default()
-            }),
-            range: Some(TimeRange { start_unix_ms: start, end_unix_ms: start + length }),
-            kind: kind.into(),
-            source: source.into(),
-            affected,
-            retracted_by: u64::from(taken_back == 0),
-            ..Label::default()
-        })
+        .prop_map(
+            |((cluster, node, namespace, owner_name, pod_uid, container_id), (start, length), kind, source, affected, taken_back)| Label {
+                selector: Some(Selector {
+                    cluster: cluster.into(),
+                    node: node.into(),
+                    namespace: namespace.into(),
+                    owner_name: owner_name.into(),
+                    pod_uid: pod_uid.into(),
+                    container_id: container_id.into(),
+                    ..Selector::default()
+                }),
+                range: Some(TimeRange { start_unix_ms: start, end_unix_ms: start + length }),
+                kind: kind.into(),
+                source: source.into(),
+                affected,
+                retracted_by: u64::from(taken_back == 0),
+                ..Label::default()
+            },
+        )
 }
 
 proptest! {

@@ -1,0 +1,15 @@
+//! The query service: what the aggregator knows, and SQL over it.
+
+mod explain;
+mod failure;
+mod incidents;
+mod service;
+mod session;
+mod sql;
+mod tables;
+mod value;
+
+pub use service::QueryService;
+pub(crate) use failure::status_of;
+pub(crate) use incidents::{about, checked_selector};
+pub(crate) use session::{Questions, session};

@@ -1,0 +1,379 @@
+//! The tables beside history: incidents, labels, answers, containers and nodes, read when a question scans them.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::{
+    array::{
+        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMillisecondBuilder, UInt64Builder,
+    },
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+};
+use datafusion::{
+    catalog::{Session, TableProvider},
+    datasource::MemTable,
+    error::{DataFusionError, Result},
+    logical_expr::{Expr, TableType},
+    physical_plan::ExecutionPlan,
+    prelude::SessionContext,
+};
+use vedette_proto::v1;
+
+use crate::{
+    Shared,
+    store::{IncidentFilter, LabelFilter, MAX_INCIDENTS, now_unix_ms},
+};
+
+/// Most rows of a table that a question sees; the newest.
+const MAX_ROWS: usize = 200_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Incidents,
+    Labels,
+    Answers,
+    Containers,
+    Nodes,
+}
+
+/// A table that is read from the store or the fleet when it is scanned, not when a question is planned.
+struct OnScan {
+    which: Which,
+    schema: SchemaRef,
+    shared: Shared,
+}
+
+impl std::fmt::Debug for OnScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.which)
+    }
+}
+
+/// Makes the tables known to a session.
+///
+/// # Errors
+/// A table of that name exists.
+pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
+    use Which::{Answers, Containers, Incidents, Labels, Nodes};
+    for (name, which) in
+        [("incidents", Incidents), ("labels", Labels), ("answers", Answers), ("containers", Containers), ("nodes", Nodes)]
+    {
+        let schema = Sheet::new(which.columns()).schema();
+        session.register_table(name, Arc::new(OnScan { which, schema, shared: shared.clone() }))?;
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl TableProvider for OnScan {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let batch = self.which.read(&self.shared).await?;
+        MemTable::try_new(Arc::clone(&self.schema), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Sort {
+    Text,
+    Count,
+    Integer,
+    Number,
+    Truth,
+    Instant,
+}
+
+use Sort::{Count, Instant, Integer, Number, Text, Truth};
+
+type Columns = &'static [(&'static str, Sort)];
+
+impl Which {
+    const fn columns(self) -> Columns {
+        match self {
+            Self::Incidents => &[
+                ("id", Count),
+                ("cluster", Text),
+                ("namespace", Text),
+                ("owner_kind", Text),
+                ("owner_name", Text),
+                ("container_name", Text),
+                ("kind", Text),
+                ("severity", Text),
+                ("effect", Text),
+                ("onset", Instant),
+                ("opened", Instant),
+                ("updated", Instant),
+                ("resolved", Instant),
+                ("peak_score", Number),
+                ("nodes", Text),
+                ("pods", Text),
+                ("container_ids", Text),
+                ("attack_techniques", Text),
+                ("answer", Text),
+                ("origin", Text),
+                ("summary", Text),
+                ("evidence", Text),
+            ],
+            Self::Labels => &[
+                ("id", Count),
+                ("cluster", Text),
+                ("node", Text),
+                ("namespace", Text),
+                ("owner_kind", Text),
+                ("owner_name", Text),
+                ("container_name", Text),
+                ("pod_uid", Text),
+                ("container_id", Text),
+                ("start", Instant),
+                ("end", Instant),
+                ("kind", Text),
+                ("affected", Truth),
+                ("source", Text),
+                ("author", Text),
+                ("note", Text),
+                ("created", Instant),
+                ("retracted_by", Count),
+                ("attributes", Text),
+            ],
+            Self::Answers => &[
+                ("id", Count),
+                ("incident_id", Count),
+                ("answer", Text),
+                ("kind", Text),
+                ("author", Text),
+                ("note", Text),
+                ("time", Instant),
+                ("label_id", Count),
+            ],
+            Self::Containers => &[
+                ("cluster", Text),
+                ("node", Text),
+                ("namespace", Text),
+                ("owner_kind", Text),
+                ("owner_name", Text),
+                ("container_name", Text),
+                ("pod_uid", Text),
+                ("pod_name", Text),
+                ("container_id", Text),
+                ("cgroup", Text),
+                ("first_seen", Instant),
+                ("gone", Instant),
+                ("restarts", Count),
+                ("cpu_millicores", Count),
+                ("memory_bytes", Count),
+                ("rx_bytes_per_second", Count),
+                ("tx_bytes_per_second", Count),
+                ("score", Number),
+                ("baseline", Text),
+                ("observations", Count),
+            ],
+            Self::Nodes => &[
+                ("cluster", Text),
+                ("name", Text),
+                ("state", Text),
+                ("last_heard", Instant),
+                ("last_observation", Instant),
+                ("containers", Integer),
+                ("observations", Count),
+                ("dropped", Count),
+                ("agent_version", Text),
+                ("outbox_batches", Count),
+                ("sensor_error", Text),
+            ],
+        }
+    }
+
+    async fn read(self, shared: &Shared) -> Result<RecordBatch> {
+        let external = |error| DataFusionError::External(Box::new(error));
+        let mut sheet = Sheet::new(self.columns());
+        match self {
+            Self::Incidents => {
+                let filter = IncidentFilter::default();
+                for stored in shared.store.incidents(&filter, MAX_INCIDENTS as usize, |_| true).await.map_err(external)? {
+                    add_incident(&mut sheet, &stored.incident);
+                }
+            }
+            Self::Labels => {
+                let filter = LabelFilter { include_retracted: true, limit: MAX_ROWS as u64, ..LabelFilter::default() };
+                shared.store.for_each_label(&filter, |label| add_label(&mut sheet, &label)).await.map_err(external)?;
+            }
+            Self::Answers => {
+                for (incident, label, answer) in shared.store.all_answers(MAX_ROWS as u64).await.map_err(external)? {
+                    sheet.row().count(answer.id).count(incident).text(answer.answer().word()).text(answer.kind().word());
+                    sheet.text(&answer.author).text(&answer.note).instant(answer.unix_ms).some_count((label > 0).then_some(label));
+                }
+            }
+            Self::Containers => add_containers(&mut sheet, shared),
+            Self::Nodes => {
+                for node in shared.fleet.nodes(now_unix_ms()) {
+                    sheet.row().text(&node.cluster).text(&node.name).text(node.state().word());
+                    sheet.instant(node.last_heard_unix_ms).instant(node.last_observation_unix_ms).integer(i64::from(node.containers));
+                    sheet.count(node.observations).count(node.dropped).text(&node.agent_version).count(node.outbox_batches);
+                    sheet.text(&node.sensor_error);
+                }
+            }
+        }
+        sheet.finish()
+    }
+}
+
+fn add_incident(sheet: &mut Sheet, incident: &v1::Incident) {
+    let workload = incident.workload.clone().unwrap_or_default();
+    let evidence: Vec<&str> = incident.evidence.iter().map(|evidence| &evidence.sentence[..]).collect();
+    sheet.row().count(incident.id).text(&workload.cluster).text(&workload.namespace).text(&workload.owner_kind);
+    sheet.text(&workload.owner_name).text(&workload.container_name).text(incident.kind().word());
+    sheet.text(incident.severity().word()).text(&incident.effect).instant(incident.onset_unix_ms).instant(incident.opened_unix_ms);
+    sheet.instant(incident.updated_unix_ms).instant(incident.resolved_unix_ms).number(incident.peak_score);
+    sheet.text(&incident.nodes.join(",")).text(&incident.pods.join(",")).text(&incident.container_ids.join(","));
+    sheet.text(&incident.attack_techniques.join(",")).text(incident.answer().word()).text(incident.origin().word());
+    sheet.text(&incident.summary).text(&evidence.join("; "));
+}
+
+fn add_label(sheet: &mut Sheet, label: &v1::Label) {
+    let selector = label.selector.clone().unwrap_or_default();
+    let range = label.range.unwrap_or_default();
+    let attributes: std::collections::BTreeMap<_, _> = label.attributes.iter().collect();
+    sheet.row().count(label.id).text(&selector.cluster).text(&selector.node).text(&selector.namespace).text(&selector.owner_kind);
+    sheet.text(&selector.owner_name).text(&selector.container_name).text(&selector.pod_uid).text(&selector.container_id);
+    sheet.instant(range.start_unix_ms).instant(range.end_unix_ms).text(label.kind().word()).truth(label.affected);
+    sheet.text(label.source().word()).text(&label.author).text(&label.note).instant(label.created_unix_ms);
+    sheet.some_count((label.retracted_by > 0).then_some(label.retracted_by));
+    sheet.text(&serde_json::to_string(&attributes).unwrap_or_default());
+}
+
+fn add_containers(sheet: &mut Sheet, shared: &Shared) {
+    let mut clusters: Vec<String> = shared.fleet.nodes(now_unix_ms()).into_iter().map(|node| node.cluster).collect();
+    clusters.push(shared.cluster.to_string());
+    clusters.sort_unstable();
+    clusters.dedup();
+    for cluster in clusters {
+        let selector = v1::Selector { cluster, ..v1::Selector::default() };
+        for container in shared.fleet.containers(&selector, true, MAX_ROWS).0 {
+            let workload = container.workload.clone().unwrap_or_default();
+            sheet.row().text(&workload.cluster).text(&container.node).text(&workload.namespace).text(&workload.owner_kind);
+            sheet.text(&workload.owner_name).text(&workload.container_name).text(&container.pod_uid).text(&container.pod_name);
+            sheet.text(&container.container_id).text(&container.cgroup).instant(container.first_seen_unix_ms);
+            sheet.instant(container.gone_unix_ms).count(u64::from(container.restarts)).some_count(container.cpu_millicores);
+            sheet.some_count(container.memory_bytes).some_count(container.rx_bytes_per_second);
+            sheet.some_count(container.tx_bytes_per_second).number(container.score).text(container.baseline().word());
+            sheet.count(container.observations);
+        }
+    }
+}
+
+/// The columns of a table while its rows are added, each value to the next column of the row.
+struct Sheet {
+    columns: Columns,
+    builders: Vec<Builder>,
+    next: usize,
+}
+
+enum Builder {
+    Text(StringBuilder),
+    Count(UInt64Builder),
+    Integer(Int64Builder),
+    Number(Float64Builder),
+    Truth(BooleanBuilder),
+    Instant(TimestampMillisecondBuilder),
+}
+
+fn instant_type() -> DataType {
+    static TYPE: LazyLock<DataType> = LazyLock::new(|| DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
+    TYPE.clone()
+}
+
+macro_rules! add {
+    ($name:ident, $type:ty, $builder:ident) => {
+        fn $name(&mut self, value: $type) -> &mut Self {
+            if let Some(Builder::$builder(builder)) = self.builders.get_mut(self.next) {
+                builder.append_value(value);
+                self.next += 1;
+            }
+            self
+        }
+    };
+}
+
+impl Sheet {
+    fn new(columns: Columns) -> Self {
+        let builder = |(_, sort): &(&str, Sort)| match sort {
+            Text => Builder::Text(StringBuilder::new()),
+            Count => Builder::Count(UInt64Builder::new()),
+            Integer => Builder::Integer(Int64Builder::new()),
+            Number => Builder::Number(Float64Builder::new()),
+            Truth => Builder::Truth(BooleanBuilder::new()),
+            Instant => Builder::Instant(TimestampMillisecondBuilder::new().with_data_type(instant_type())),
+        };
+        Self { columns, builders: columns.iter().map(builder).collect(), next: 0 }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let field = |(name, sort): &(&str, Sort)| {
+            let data_type = match sort {
+                Text => DataType::Utf8,
+                Count => DataType::UInt64,
+                Integer => DataType::Int64,
+                Number => DataType::Float64,
+                Truth => DataType::Boolean,
+                Instant => instant_type(),
+            };
+            Field::new(*name, data_type, true)
+        };
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    fn row(&mut self) -> &mut Self {
+        self.next = 0;
+        self
+    }
+
+    add!(text, &str, Text);
+    add!(count, u64, Count);
+    add!(integer, i64, Integer);
+    add!(number, f64, Number);
+    add!(truth, bool, Truth);
+
+    fn some_count(&mut self, value: Option<u64>) -> &mut Self {
+        if let Some(Builder::Count(builder)) = self.builders.get_mut(self.next) {
+            builder.append_option(value);
+            self.next += 1;
+        }
+        self
+    }
+
+    /// 0 is how the contract says "not yet": null here.
+    fn instant(&mut self, unix_ms: i64) -> &mut Self {
+        if let Some(Builder::Instant(builder)) = self.builders.get_mut(self.next) {
+            builder.append_option((unix_ms != 0).then_some(unix_ms));
+            self.next += 1;
+        }
+        self
+    }
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        let schema = self.schema();
+        let finish = |builder: &mut Builder| -> ArrayRef {
+            match builder {
+                Builder::Text(builder) => Arc::new(builder.finish()),
+                Builder::Count(builder) => Arc::new(builder.finish()),
+                Builder::Integer(builder) => Arc::new(builder.finish()),
+                Builder::Number(builder) => Arc::new(builder.finish()),
+                Builder::Truth(builder) => Arc::new(builder.finish()),
+                Builder::Instant(builder) => Arc::new(builder.finish()),
+            }
+        };
+        Ok(RecordBatch::try_new(schema, self.builders.iter_mut().map(finish).collect())?)
+    }
+}
