@@ -1,7 +1,10 @@
 //! What the end-to-end tests share: processes started as in production, and a rule for what is missing.
 
+pub mod aggregator;
 pub mod certificates;
 pub mod checkout;
+pub mod feeder;
 pub mod machine;
 pub mod prerequisite;
+pub mod process;
 pub mod sink;
