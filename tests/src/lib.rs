@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: processes started as in production, and a rule for what is missing.
 
+pub mod agent;
 pub mod aggregator;
 pub mod certificates;
 pub mod checkout;
