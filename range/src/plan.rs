@@ -170,9 +170,9 @@ impl Plan {
                 Timing {
                     warm_up: seconds(75),
                     attack: seconds(26),
-                    gap: seconds(11),
-                    between: seconds(20),
-                    tail: seconds(20),
+                    gap: seconds(9),
+                    between: seconds(15),
+                    tail: seconds(18),
                     backoff: seconds(10),
                 },
             )),
@@ -282,19 +282,16 @@ fn is_new(kind: Kind, round: u32, new_first: bool) -> bool {
     (early == new_first) == (round == 1)
 }
 
-/// The workload that a program is started inside. Attack and placebo of a kind never share one.
+/// The workload that a program is started inside. No two of one round share one: mining, floods and crash loops are inside in
+/// the same round, scans and exfiltration in the other.
 const fn host(kind: Kind, attack: bool) -> &'static str {
     match (kind, attack) {
         (Kind::Mining, true) => "cache",
-        (Kind::Mining, false) => "session",
-        (Kind::Scan, true) => "session",
-        (Kind::Scan, false) => "mailer",
-        (Kind::Flood, true) => "session",
-        (Kind::Flood, false) => "mailer",
-        (Kind::Exfiltration, true) => "nightly-index",
-        (Kind::Exfiltration, false) => "session",
+        (Kind::Scan | Kind::Flood, true) => "session",
         (_, true) => "nightly-index",
-        (_, false) => "mailer",
+        (Kind::Mining | Kind::Scan, false) => "mailer",
+        (Kind::Flood | Kind::Exfiltration, false) => "search",
+        (_, false) => "stock",
     }
 }
 

@@ -52,8 +52,8 @@ pub struct RunArgs {
     /// Order of the attacks, their dose and jitter
     #[arg(long)]
     pub seed: Option<u64>,
-    #[command(flatten)]
     /// Where labels go; nowhere unless said.
+    #[command(flatten)]
     pub labels: LabelArgs,
 }
 
@@ -156,14 +156,26 @@ impl Range {
 
     /// Starts the workloads that are there from the first second to the last.
     async fn ordinary_work(&self) -> anyhow::Result<()> {
-        let services = [("web", "Deployment", 500, 64), ("cache", "StatefulSet", 2_000, 96), ("archive", "Deployment", 0, 64)];
-        for (name, owner_kind, cpu, memory_mib) in services {
-            let pod = self.pod(name, owner_kind, limits(cpu, memory_mib)).await?;
-            let kind = if name == "archive" { "sink" } else { name };
-            pod.start(vec![program(name, &[kind, "--address", &pod.network.address.to_string()])]).await?;
+        let services = [
+            ("web", "Deployment", "web", limits(500, 64)),
+            ("catalog", "Deployment", "web", limits(500, 64)),
+            ("cache", "StatefulSet", "cache", limits(2_000, 96)),
+            ("archive", "Deployment", "sink", limits(0, 64)),
+        ];
+        for (name, owner_kind, behaviour, limits) in services {
+            let pod = self.pod(name, owner_kind, limits).await?;
+            pod.start(vec![program(name, &[behaviour, "--address", &pod.network.address.to_string()])]).await?;
         }
-        for (name, cpu, memory_mib) in [("frontend", 0, 0), ("session", 2_000, 64), ("mailer", 0, 64), ("nightly-index", 1_000, 64)] {
-            let pod = self.pod(name, "Deployment", limits(cpu, memory_mib)).await?;
+        let clients = [
+            ("frontend", limits(0, 0)),
+            ("session", limits(2_000, 64)),
+            ("mailer", limits(0, 64)),
+            ("search", limits(0, 64)),
+            ("stock", limits(0, 64)),
+            ("nightly-index", limits(1_000, 64)),
+        ];
+        for (name, limits) in clients {
+            let pod = self.pod(name, "Deployment", limits).await?;
             pod.start(vec![self.ordinary(name)?]).await?;
         }
         Ok(())
@@ -171,15 +183,16 @@ impl Range {
 
     /// The ordinary program of a workload that is a client of others.
     fn ordinary(&self, owner: &str) -> anyhow::Result<Program> {
-        let (web, cache) = (self.target("web", 8080)?, self.target("cache", 6379)?);
         Ok(match owner {
             // Until it is killed: a steady client has no end.
             "frontend" => {
+                let web = self.target("web", 8080)?;
                 program(owner, &self.bounded(&["load", "--target", &web, "--rate", "20", "--connections", "4", "--seconds", "86400"]))
             }
-            "session" => program(owner, &self.bounded(&["cache-client", "--target", &cache])),
+            "session" => program(owner, &self.bounded(&["cache-client", "--target", &self.target("cache", 6379)?])),
             "nightly-index" => program(owner, &["batch", "--dir", &self.site.home.work().to_string_lossy()]),
-            _ => program(owner, &self.bounded(&["worker", "--target", &web])),
+            // Of another service than the one that is flooded: bystanders stay bystanders.
+            _ => program(owner, &self.bounded(&["worker", "--target", &self.target("catalog", 8080)?])),
         })
     }
 
@@ -240,13 +253,10 @@ impl Range {
         let until = Instant::now() + episode.lasts;
         let dose = match episode.dose {
             Dose::Fail { after_ms, once } => {
-                let web = self.target("web", 8080)?;
-                let healthy = match episode.placement {
-                    Placement::New => program(comm, &self.bounded(&["worker", "--target", &web])),
-                    Placement::Inside => self.ordinary(episode.owner)?,
-                };
+                let healthy = self.ordinary(episode.owner)?;
+                let catalog = self.target("catalog", 8080)?;
                 let failing =
-                    program(&healthy.comm, &self.bounded(&["worker", "--target", &web, "--fail-after-ms", &after_ms.to_string()]));
+                    program(&healthy.comm, &self.bounded(&["worker", "--target", &catalog, "--fail-after-ms", &after_ms.to_string()]));
                 match (episode.placement, once) {
                     (Placement::New, false) => host.start(vec![failing]).await?,
                     (Placement::New, true) => host.start(vec![failing, healthy]).await?,
@@ -269,7 +279,7 @@ impl Range {
                     args.push("--sweep".to_owned());
                     args.extend(POD_HOSTS.flat_map(|host| ["--except".to_owned(), host.to_string()]));
                 } else {
-                    for target in [self.target("web", 8080)?, self.target("cache", 6379)?] {
+                    for target in [self.target("catalog", 8080)?, self.target("cache", 6379)?] {
                         args.extend(["--target".to_owned(), target]);
                     }
                 }
@@ -312,7 +322,7 @@ impl Range {
     /// Pods that an attack touches without being its target.
     fn affected(&self, episode: &EpisodeRecord, host: &Pod) -> Vec<Affected> {
         let mut owners = match Kind::from_word(&episode.kind) {
-            Some(Kind::Flood) => vec!["frontend", "mailer"],
+            Some(Kind::Flood) => vec!["frontend"],
             Some(Kind::Exfiltration) => vec!["archive"],
             _ => Vec::new(),
         };
