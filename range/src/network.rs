@@ -14,7 +14,10 @@ use std::{
 use futures::TryStreamExt;
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
-    packet_route::link::{InfoData, InfoVeth},
+    packet_route::{
+        link::{InfoData, InfoVeth},
+        neighbour::{NeighbourFlags, NeighbourState},
+    },
 };
 use rustix::thread::UnshareFlags;
 use tokio::sync::{mpsc, oneshot};
@@ -173,7 +176,9 @@ fn hold_bridge(subnet: Net, mut requests: mpsc::Receiver<Attach>, up: oneshot::S
     let _ = on_this_thread(async {
         let bridge = async {
             let handle = netlink()?;
-            refused(handle.link().add(LinkBridge::new("bridge0").build()).execute().await, "add the bridge")?;
+            // Of its own, else it would change with the ports, and every change forgets the neighbours.
+            let hardware = hardware(subnet.host(REFUSING[0]));
+            refused(handle.link().add(LinkBridge::new("bridge0").address(hardware).build()).execute().await, "add the bridge")?;
             let bridge = index(&handle, "bridge0").await?;
             for host in REFUSING {
                 refused(handle.address().add(bridge, subnet.host(host).into(), 24).execute().await, "give the bridge an address")?;
@@ -203,16 +208,24 @@ fn hold_bridge(subnet: Net, mut requests: mpsc::Receiver<Attach>, up: oneshot::S
 /// Adds the pair, and lets the bridge answer for the pod's address itself: on the networks of real clusters a pod does not hear
 /// its neighbours' address resolution, and a sweep over absent addresses would otherwise be a surge of broadcasts in every pod.
 async fn add_pair(handle: &Handle, bridge: u32, request: &Attach) -> Result<(), NetworkError> {
-    let [_, _, net, host] = request.address.octets();
-    let hardware = vec![0x02, 0x00, 0x0a, 0xd5, net, host];
+    let hardware = hardware(request.address);
     let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").address(hardware.clone());
     let peer = InfoVeth::Peer(peer.setns_by_fd(request.namespace.as_raw_fd()).build());
     let pair = LinkVeth::new(&request.link, "eth0").set_info_data(InfoData::Veth(peer)).controller(bridge).up().build();
     refused(handle.link().add(pair).execute().await, "add a veth pair")?;
     let neighbour = handle.neighbours().add(bridge, request.address.into()).link_layer_address(&hardware);
     refused(neighbour.execute().await, "name a pod to the bridge")?;
-    let port = LinkBridgePort::new(index(handle, &request.link).await?).neigh_suppress(true).bcast_flood(false).build();
+    let port = index(handle, &request.link).await?;
+    // Learnt entries age after five minutes, and a pod that only listens would then not be found.
+    let forward = handle.neighbours().add_bridge(port, &hardware).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
+    refused(forward.replace().execute().await, "tell the bridge where a pod is")?;
+    let port = LinkBridgePort::new(port).proxy_arp(true).build();
     refused(handle.link().set_port(port).execute().await, "set the flags of a bridge port")
+}
+
+/// A locally administered hardware address, one per address.
+fn hardware(address: Ipv4Addr) -> Vec<u8> {
+    [0x02, 0x00].into_iter().chain(address.octets()).collect()
 }
 
 fn configure_pod(
