@@ -142,3 +142,48 @@ fn what_the_agent_delivers_from_a_cgroup_v2_node_is_what_the_kernel_says() {
     let total = told.node.last("node_memory_total_bytes").unwrap();
     assert!((900 << 20..1 << 30).contains(&total), "a machine of 1 GiB has {total} bytes");
 }
+
+/// Lives shorter than this may end between two ticks without a row.
+const A_FEW_TICKS_MS: i64 = 4_000;
+
+#[test]
+fn the_agent_sees_every_container_that_the_range_runs_on_cgroup_v2() {
+    let Some(image) = machine::image() else { return };
+
+    let console = machine::boot(image, "range", LIMIT).unwrap();
+    let told = told(&console);
+
+    let failures: Vec<_> = console.after("FAIL").collect();
+    let logs: Vec<_> = console.after("RANGE").chain(console.after("AGENT")).collect();
+    assert!(failures.is_empty(), "in the machine failed {failures:?}:\n{}", logs.join("\n"));
+    let schedule: serde_json::Value = serde_json::from_str(console.after("SCHEDULE").next().unwrap()).unwrap();
+    let lives: Vec<_> = schedule["lives"].as_array().unwrap().iter().filter(|life| life["sandbox"] == false).collect();
+    assert!(lives.len() >= 10, "the range ran {} containers", lives.len());
+    let (mut expected, mut delivered) = (0, 0);
+    for life in lives {
+        let key = (life["pod_uid"].as_str().unwrap().to_owned(), life["container_id"].as_str().unwrap().to_owned());
+        let seen = told.containers.get(&key).unwrap_or_else(|| panic!("the agent never saw {life}"));
+        assert!(seen.removed.is_some(), "the agent never noticed the end of {life}");
+        let lived_ms = life["ended_unix_ms"].as_i64().unwrap() - life["born_unix_ms"].as_i64().unwrap();
+        if lived_ms >= A_FEW_TICKS_MS {
+            // The first tick has nothing to compare with, the last one may find it gone.
+            expected += lived_ms / 1_000 - 2;
+            delivered += i64::try_from(seen.rows.len()).unwrap();
+        }
+    }
+    assert!(delivered * 100 >= expected * 95, "{delivered} observations of at least {expected}");
+
+    for episode in schedule["episodes"].as_array().unwrap().iter().filter(|episode| episode["attack"] == true) {
+        let uid = episode["pod_uid"].as_str().unwrap();
+        let pod = || told.containers.iter().filter(move |((pod, _), _)| pod == uid).map(|(_, seen)| seen);
+        let sum = |column| pod().map(|seen| seen.sum(column)).sum::<u64>();
+        match episode["kind"].as_str().unwrap() {
+            "scan" => assert!(sum("tcp_active_opens") >= 20, "{episode}: {} connections opened", sum("tcp_active_opens")),
+            "flood" => assert!(sum("tcp_passive_opens") >= 10, "{episode}: {} connections accepted", sum("tcp_passive_opens")),
+            "mining" => assert!(sum("cpu_usage_us") >= 500_000, "{episode}: {} us of CPU", sum("cpu_usage_us")),
+            "exfiltration" => assert!(sum("net_tx_bytes") >= 100_000, "{episode}: {} bytes sent", sum("net_tx_bytes")),
+            "crash_loop" => assert!(pod().map(|seen| seen.restarts).max() >= Some(2), "{episode}"),
+            other => panic!("an attack of kind {other} has no assertion"),
+        }
+    }
+}
