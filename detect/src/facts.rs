@@ -61,7 +61,7 @@ pub fn of_row(container: &mut Container, unix_ms: i64, row: &Observation, raw_is
         }
         container.facts = if near { container.facts | PIDS } else { container.facts & !PIDS };
     }
-    let sockets = row.get(Column::RawSockets).unwrap_or(0) + row.get(Column::PacketSockets).unwrap_or(0);
+    let sockets = row.get(Column::RawSockets).unwrap_or(0).saturating_add(row.get(Column::PacketSockets).unwrap_or(0));
     if raw_is_new && sockets > 0 {
         let sentence = format!("{sockets} raw or packet {}, never seen in this workload", plural(sockets, "socket", "sockets"));
         facts.push(Fact {

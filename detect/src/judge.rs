@@ -199,7 +199,7 @@ pub fn process_evidence(workload: &Workload, unix_ms: i64, evidence: &mut Vec<Ra
 pub fn node_row(node: &mut Node, unix_ms: i64, row: &Observation) {
     let parts = [Column::NodeCpuBusyUs, Column::NodeCpuIdleUs, Column::NodeCpuStealUs];
     if let (Some(us), Some(_)) = (row.get(Column::IntervalUs).filter(|&us| us > 0), row.get(Column::NodeCpuIdleUs)) {
-        let total: u64 = parts.iter().filter_map(|&part| row.get(part)).sum();
+        let total: u64 = parts.iter().filter_map(|&part| row.get(part)).fold(0, u64::saturating_add);
         let cores = (total as f64 / us as f64).round() as f32;
         // A short or late interval may round to one CPU less; CPUs do not come and go.
         node.cores = node.cores.max(cores.min(4_096.0));

@@ -55,7 +55,7 @@ pub fn raw_socket(workload: &mut Workload, row: &Observation, ready_s: f32) -> b
     if workload.raw_seen {
         return false;
     }
-    let sockets = row.get(Column::RawSockets).unwrap_or(0) + row.get(Column::PacketSockets).unwrap_or(0);
+    let sockets = row.get(Column::RawSockets).unwrap_or(0).saturating_add(row.get(Column::PacketSockets).unwrap_or(0));
     if sockets == 0 {
         return false;
     }

@@ -211,7 +211,7 @@ fn recon(view: &View<'_>) -> f32 {
     let resets = view.level(F::TcpEstabResetsPerSec).max(view.level(F::TcpOutResetsPerSec)) / opens.max(0.1);
     view.strength(F::TcpActiveOpensPerSec)
         * ramp(opens, 12.0, 30.0)
-        * ramp(resets, 0.1, 0.3)
+        * ramp(resets, 0.2, 0.4)
         * ramp(bytes_per_open(view), 800.0, 1_500.0)
         * (1.0 - unanswered(view))
 }
@@ -253,7 +253,7 @@ fn mining(view: &View<'_>) -> f32 {
     };
     let connections = view.strength(F::TcpActiveOpensPerSec) * ramp(view.level(F::TcpActiveOpensPerSec), 20.0, 60.0);
     let explained = view.explained_by_traffic(F::CpuCores).max(reads).max(connections).max(view.strength(F::Pids));
-    view.strength(F::CpuCores) * ramp(cores, 0.15, 0.35) * (1.0 - explained)
+    view.strength(F::CpuCores) * ramp(cores, 0.1, 0.25) * (1.0 - explained)
 }
 
 fn disk_fill(view: &View<'_>) -> f32 {

@@ -84,8 +84,8 @@ pub struct Scale {
 pub const fn scale(feature: Feature) -> Scale {
     const NONE: f32 = f32::NAN;
     let (step, cold) = match feature {
-        // 0.6 of a core without traffic, or that share of a small node, is work that should explain itself.
-        Feature::CpuCores => (0.7, 0.6),
+        // Half of a core without traffic, or that share of a small node, is work that should explain itself.
+        Feature::CpuCores => (0.7, 0.5),
         Feature::CpuSystemCores => (0.7, 0.4),
         Feature::RxPacketsPerSec | Feature::TxPacketsPerSec => (1.0, 2_000.0),
         Feature::RxBytesPerSec | Feature::TxBytesPerSec => (1.4, 5e6),
