@@ -59,7 +59,7 @@ pub struct Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9443), max_connections: 4_096 }
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096 }
     }
 }
 

@@ -37,7 +37,7 @@ impl Default for Config {
             max_containers: 100_000,
             max_open_incidents: 10_000,
             max_listed: 100,
-            baseline_ready_seconds: 45,
+            baseline_ready_seconds: 55,
             resolve_after_seconds: 30,
             reopen_within_seconds: 60,
             crash_loop_window_seconds: 600,

@@ -1,93 +1,330 @@
 //! The door: all state of detection, owned by one task.
 
-use std::collections::HashMap;
-
 use vedette_proto::{
-    Feature, Features, Observation,
-    v1::{self, Kind},
+    Observation,
+    v1::{self, BaselineState, Kind, Origin, Severity},
 };
 
-use crate::{Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict};
-
-struct Container {
-    last_unix_ms: i64,
-    cpu_cores: f32,
-    score: f32,
-}
+use crate::{
+    Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    container::{Container, Place},
+    facts::{self, Fact},
+    fleet::Fleet,
+    incident::{Incidents, Report, Topic},
+    judge::{self, Surroundings},
+    pods::Failure,
+    prior::Prior,
+    processes,
+    silence::Silence,
+    thresholds as t,
+};
 
 /// All classifier and incident state.
 pub struct Detector {
     config: Config,
-    containers: HashMap<SubjectKey, Container>,
-    changes: Vec<Change>,
+    fleet: Fleet,
+    incidents: Incidents,
+    silence: Silence,
     stats: Stats,
 }
 
 impl Detector {
     /// An empty detector; incidents count up from `next_incident_id`.
     #[must_use]
-    pub fn new(config: Config, _next_incident_id: u64) -> Self {
-        Self { config, containers: HashMap::new(), changes: Vec::new(), stats: Stats::default() }
+    pub fn new(config: Config, next_incident_id: u64) -> Self {
+        let incidents = Incidents::new(&config, next_incident_id);
+        Self { config, fleet: Fleet::new(), incidents, silence: Silence::default(), stats: Stats::default() }
     }
 
     /// A container (or a node) exists. Telling it again is harmless; with another workload, it moves there.
     ///
-    /// `live` is false for what a late or replayed stream says.
-    pub fn container_added(&mut self, at: ContainerAt<'_>, added: &v1::ContainerAdded, _live: bool) {
-        if self.containers.len() >= self.config.max_containers && !self.containers.contains_key(&at.key) {
+    /// `live` is false for what a late or replayed stream says: it never pages.
+    pub fn container_added(&mut self, at: ContainerAt<'_>, added: &v1::ContainerAdded, live: bool) {
+        let cluster = self.fleet.cluster(at.cluster);
+        if self.fleet.clusters[cluster as usize].origin == Origin::Unspecified {
+            self.fleet.clusters[cluster as usize].origin = if live { Origin::Live } else { Origin::Late };
+        }
+        if let Some(container) = self.fleet.containers.get(&at.key) {
+            let moved = *at.workload != self.fleet.workloads[container.place.workload as usize].name;
+            if moved {
+                self.move_container(at, added.first_seen_unix_ms);
+            }
+            return;
+        }
+        if self.fleet.containers.len() >= self.config.max_containers {
             self.stats.containers_refused += 1;
             return;
         }
-        let fresh = Container { last_unix_ms: added.first_seen_unix_ms, cpu_cores: 0.0, score: 0.0 };
-        self.containers.entry(at.key).or_insert(fresh);
+        let node = self.fleet.node(cluster, at.node);
+        let Some(workload) = self.workload(cluster, node, at.workload) else {
+            self.stats.containers_refused += 1;
+            return;
+        };
+        let window_ms = i64::from(self.config.crash_loop_window_seconds) * 1_000;
+        let pod_name = if at.pod_uid.is_empty() { at.container_id } else { at.pod_uid };
+        let pod_limit = self.config.max_containers;
+        let pod = self.fleet.pod(cluster, pod_name, added.first_seen_unix_ms, window_ms, pod_limit);
+        let place = Place { cluster, node, workload, pod, slot: added.slot };
+        let shown_pod = if at.pod_name.is_empty() { at.pod_uid } else { at.pod_name };
+        let mut container = Container::new(place, at.container_id, shown_pod);
+        container.first_seen_ms = added.first_seen_unix_ms;
+        container.restarts = added.restarts;
+        container.past_unknown = added.already_running;
+        self.fleet.containers.insert(at.key, Box::new(container));
+        let of = &mut self.fleet.workloads[workload as usize];
+        of.alive += 1;
+        of.last_ms = of.last_ms.max(added.first_seen_unix_ms);
+        let pod = &mut self.fleet.pods[pod as usize];
+        pod.alive += 1;
+        if at.container_id.is_empty() {
+            return;
+        }
+        if let Some(failures) = pod.added(workload, added, window_ms) {
+            self.crash_loop(at.key, &failures, live);
+        }
     }
 
     /// A container's cgroup is gone.
-    pub fn container_removed(&mut self, key: SubjectKey, _removed: &v1::ContainerRemoved) {
-        self.containers.remove(&key);
+    pub fn container_removed(&mut self, key: SubjectKey, removed: &v1::ContainerRemoved) {
+        let Some(container) = self.fleet.containers.get(&key) else { return };
+        let place = container.place;
+        let known = !container.past_unknown || container.last_ms != i64::MIN;
+        let failure = Failure { unix_ms: removed.unix_ms, lived_ms: known.then_some((removed.unix_ms - container.first_seen_ms).max(0)) };
+        let restarts = container.restarts;
+        let window_ms = i64::from(self.config.crash_loop_window_seconds) * 1_000;
+        let pod = &mut self.fleet.pods[place.pod as usize];
+        pod.alive = pod.alive.saturating_sub(1);
+        if removed.pod_remains
+            && let Some(failures) = pod.removed(place.slot, place.workload, restarts, failure, window_ms)
+        {
+            let live = self.fleet.clusters[place.cluster as usize].origin == Origin::Live;
+            self.crash_loop(key, &failures, live);
+        }
+        let workload = &mut self.fleet.workloads[place.workload as usize];
+        workload.alive = workload.alive.saturating_sub(1);
+        workload.last_ms = workload.last_ms.max(removed.unix_ms);
+        self.fleet.containers.remove(&key);
     }
 
     /// A process name with its privileges was seen.
-    pub fn process_seen(&mut self, _key: SubjectKey, _seen: &v1::ProcessSeen) {}
+    pub fn process_seen(&mut self, key: SubjectKey, seen: &v1::ProcessSeen) {
+        let Some(container) = self.fleet.containers.get(&key) else { return };
+        let place = container.place;
+        let ready_s = self.config.baseline_ready_seconds as f32;
+        let Some(note) = processes::seen(&mut self.fleet.workloads[place.workload as usize], seen, ready_s) else { return };
+        let origin = self.fleet.clusters[place.cluster as usize].origin;
+        self.report_fact(key, note, Severity::Note, origin, seen.unix_ms);
+    }
 
     /// Scores one observation and learns from it.
-    pub fn observe(&mut self, key: SubjectKey, _origin: v1::Origin, unix_ms: i64, row: &Observation) -> Verdict {
+    pub fn observe(&mut self, key: SubjectKey, origin: Origin, unix_ms: i64, row: &Observation) -> Verdict {
         self.stats.observations += 1;
-        let Some(container) = self.containers.get_mut(&key) else {
+        let Some(container) = self.fleet.containers.get_mut(&key) else {
             self.stats.unknown_containers += 1;
             return Verdict::NORMAL;
         };
-        if let Some(cpu) = Features::of(row).get(Feature::CpuCores) {
-            let dt = (unix_ms - container.last_unix_ms).clamp(1, 10_000) as f32 / 1e3;
-            container.cpu_cores += (cpu - container.cpu_cores) * (1.0 - (-dt / 10.0).exp());
-            container.score = (container.cpu_cores - 0.3).clamp(0.0, 1.0);
+        if unix_ms <= container.last_ms {
+            self.stats.out_of_order += 1;
+            return Verdict::NORMAL;
         }
-        container.last_unix_ms = unix_ms;
-        let kind = if container.score > 0.5 { Kind::Mining } else { Kind::Normal };
-        Verdict { score: container.score, kind }
+        let place = container.place;
+        let cluster = &mut self.fleet.clusters[place.cluster as usize];
+        cluster.first_ms = cluster.first_ms.min(unix_ms);
+        cluster.clock_ms = cluster.clock_ms.max(unix_ms);
+        if origin != Origin::Late || cluster.origin == Origin::Unspecified {
+            cluster.origin = origin;
+        }
+        if container.is_node {
+            container.last_ms = unix_ms;
+            judge::node_row(&mut self.fleet.nodes[place.node as usize], unix_ms, row);
+            let fact = facts::of_node(container, unix_ms, row);
+            return self.with_facts(key, fact.into_iter().collect(), origin, unix_ms, Verdict::NORMAL);
+        }
+        let ready_s = self.config.baseline_ready_seconds as f32;
+        let frozen = self.incidents.is_open(place.workload);
+        let mut around = Surroundings {
+            cluster,
+            node: &self.fleet.nodes[place.node as usize],
+            workload: &mut self.fleet.workloads[place.workload as usize],
+            pod: &mut self.fleet.pods[place.pod as usize],
+            ready_s,
+            frozen,
+        };
+        around.workload.node = place.node;
+        around.workload.last_ms = around.workload.last_ms.max(unix_ms);
+        let suspicion = judge::judge(container, &mut around, unix_ms, row);
+        let verdict = Verdict { score: container.score, kind: judge::kind_of(container, frozen) };
+        let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
+        let mut facts = facts::of_row(container, unix_ms, row, raw_is_new);
+        facts.extend(facts::of_memory(container, unix_ms, row));
+        if let Some(suspicion) = suspicion {
+            let workload = &self.fleet.workloads[place.workload as usize];
+            self.incidents.report(Report {
+                cluster: place.cluster,
+                workload: place.workload,
+                name: &workload.name,
+                kind: suspicion.signature.kind,
+                topic: Topic::Behaviour,
+                least: Severity::Note,
+                effect: None,
+                strength: suspicion.persistence,
+                fact: false,
+                most: judge::most_severe(origin),
+                onset_ms: suspicion.onset_ms,
+                unix_ms,
+                clock_ms: self.fleet.clusters[place.cluster as usize].clock_ms,
+                origin,
+                node: &self.fleet.nodes[place.node as usize].name,
+                pod: &container.pod,
+                container_id: &container.id,
+                evidence: suspicion.evidence,
+                reasoning: suspicion.reasoning,
+                quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
+            });
+        }
+        self.with_facts(key, facts, origin, unix_ms, verdict)
     }
 
     /// Judges the silence of nodes; `now_unix_ms` is the aggregator's clock. Give all nodes, about once a second.
-    pub fn nodes(&mut self, _now_unix_ms: i64, _nodes: &[NodeHeard<'_>]) {}
+    pub fn nodes(&mut self, now_unix_ms: i64, nodes: &[NodeHeard<'_>]) {
+        let Self { config, fleet, incidents, silence, .. } = self;
+        silence.judge(config, fleet, incidents, now_unix_ms, nodes);
+    }
 
     /// Event time of a cluster moved on: resolves what is over.
-    pub fn advance(&mut self, _cluster: &str, _unix_ms: i64) {}
+    pub fn advance(&mut self, cluster: &str, unix_ms: i64) {
+        let Some(place) = self.fleet.known_cluster(cluster) else { return };
+        let of = &mut self.fleet.clusters[place as usize];
+        of.clock_ms = of.clock_ms.max(unix_ms);
+        let clock_ms = of.clock_ms;
+        if clock_ms - of.checked_ms.max(0) >= 1_000 {
+            of.checked_ms = clock_ms;
+            self.incidents.resolve_quiet(place, clock_ms);
+        }
+        if clock_ms - of.prior_ms.max(0) >= t::PRIOR_EVERY_MS {
+            of.prior_ms = clock_ms;
+            let workloads = self.fleet.workloads.iter().filter(|workload| workload.cluster == place && workload.alive > 0);
+            let baselines = workloads.map(|workload| (workload.node, &*workload.baseline));
+            self.fleet.clusters[place as usize].prior = Prior::of(baselines, self.config.baseline_ready_seconds as f32);
+        }
+    }
 
     /// What changed since the last call, in order.
     pub fn changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        self.incidents.take_changes()
     }
 
     /// What is known of a container.
     #[must_use]
     pub fn container_state(&self, key: SubjectKey) -> Option<ContainerState> {
-        let container = self.containers.get(&key)?;
-        Some(ContainerState { score: container.score, baseline: v1::BaselineState::Learning })
+        let container = self.fleet.containers.get(&key)?;
+        let workload = container.place.workload;
+        let baseline = &self.fleet.workloads[workload as usize].baseline;
+        let baseline = if self.incidents.is_open(workload) {
+            BaselineState::Frozen
+        } else if baseline.ready(vedette_proto::Feature::CpuCores as usize, self.config.baseline_ready_seconds as f32) {
+            BaselineState::Ready
+        } else {
+            BaselineState::Learning
+        };
+        Some(ContainerState { score: container.score, baseline })
     }
 
     /// Sizes and counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { containers: self.containers.len(), ..self.stats }
+        Stats {
+            containers: self.fleet.containers.len(),
+            workloads: self.fleet.workload_count(),
+            open_incidents: self.incidents.open_count(),
+            incidents_opened: self.incidents.opened,
+            incidents_refused: self.incidents.refused,
+            ..self.stats
+        }
+    }
+
+    fn workload(&mut self, cluster: u32, node: u32, name: &v1::Workload) -> Option<u32> {
+        let incidents = &self.incidents;
+        let limit = self.config.max_workloads;
+        let (place, evicted) = self.fleet.workload(cluster, node, name, limit, |workload| incidents.is_open(workload))?;
+        self.stats.workloads_evicted += evicted as u64;
+        Some(place)
+    }
+
+    /// Identity became known or changed: the container keeps its levels and takes the other workload's baseline.
+    fn move_container(&mut self, at: ContainerAt<'_>, unix_ms: i64) {
+        let cluster = self.fleet.cluster(at.cluster);
+        let node = self.fleet.node(cluster, at.node);
+        let Some(to) = self.workload(cluster, node, at.workload) else { return };
+        let Some(container) = self.fleet.containers.get_mut(&at.key) else { return };
+        let from = std::mem::replace(&mut container.place.workload, to);
+        if !at.pod_name.is_empty() {
+            container.pod = at.pod_name.into();
+        }
+        self.fleet.workloads[from as usize].alive = self.fleet.workloads[from as usize].alive.saturating_sub(1);
+        let to = &mut self.fleet.workloads[to as usize];
+        to.alive += 1;
+        to.last_ms = to.last_ms.max(unix_ms);
+    }
+
+    fn crash_loop(&mut self, key: SubjectKey, failures: &[Failure], live: bool) {
+        let Some(container) = self.fleet.containers.get(&key) else { return };
+        let Some(fact) = facts::of_failures(failures) else { return };
+        let seen = self.fleet.clusters[container.place.cluster as usize].origin;
+        let origin = if live {
+            Origin::Live
+        } else if seen == Origin::Live {
+            Origin::Late
+        } else {
+            seen
+        };
+        let unix_ms = failures.last().map_or(fact.onset_ms, |last| last.unix_ms);
+        self.report_fact(key, fact, judge::most_severe(origin), origin, unix_ms);
+    }
+
+    fn with_facts(&mut self, key: SubjectKey, facts: Vec<Fact>, origin: Origin, unix_ms: i64, verdict: Verdict) -> Verdict {
+        let mut verdict = verdict;
+        for fact in facts {
+            verdict = Verdict { score: 1.0, kind: if verdict.kind == Kind::Normal { fact.kind } else { verdict.kind } };
+            self.report_fact(key, fact, judge::most_severe(origin), origin, unix_ms);
+        }
+        if verdict.score >= 1.0
+            && let Some(container) = self.fleet.containers.get_mut(&key)
+        {
+            container.score = verdict.score;
+        }
+        verdict
+    }
+
+    fn report_fact(&mut self, key: SubjectKey, fact: Fact, most: Severity, origin: Origin, unix_ms: i64) {
+        let Some(container) = self.fleet.containers.get(&key) else { return };
+        let place = container.place;
+        let workload = &self.fleet.workloads[place.workload as usize];
+        let mut evidence = vec![fact.evidence];
+        if most > Severity::Note {
+            judge::process_evidence(workload, unix_ms, &mut evidence);
+        }
+        self.incidents.report(Report {
+            cluster: place.cluster,
+            workload: place.workload,
+            name: &workload.name,
+            kind: fact.kind,
+            topic: if fact.kind == Kind::CrashLoop { Topic::Failures } else { Topic::Behaviour },
+            least: Severity::Note,
+            effect: None,
+            strength: 1.0,
+            fact: true,
+            most,
+            onset_ms: fact.onset_ms,
+            unix_ms,
+            clock_ms: self.fleet.clusters[place.cluster as usize].clock_ms,
+            origin,
+            node: &self.fleet.nodes[place.node as usize].name,
+            pod: &container.pod,
+            container_id: &container.id,
+            evidence,
+            reasoning: fact.reasoning.to_owned(),
+            quiet_ms: fact.quiet_ms.unwrap_or(i64::from(self.config.resolve_after_seconds) * 1_000),
+        });
     }
 }

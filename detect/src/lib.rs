@@ -2,6 +2,9 @@
 //!
 //! Everything here is synchronous and pure: no I/O, no clock. Every instant is event time in Unix milliseconds, except in
 //! [`Detector::nodes`], which is given the aggregator's clock.
+//!
+//! A row becomes levels per feature (`container`), levels become strengths against the workload's `baseline` (`view`),
+//! strengths match `signature`s, matches persist (`judge`), and what persists is folded into an `incident`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -9,6 +12,22 @@ mod config;
 mod detector;
 mod subject;
 mod verdict;
+
+mod baseline;
+mod container;
+mod evidence;
+mod facts;
+mod fleet;
+mod incident;
+mod judge;
+mod pods;
+mod prior;
+mod processes;
+mod signature;
+mod silence;
+mod thresholds;
+mod trend;
+mod view;
 
 pub use config::{Config, ConfigError};
 pub use detector::Detector;

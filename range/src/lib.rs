@@ -1,1 +1,25 @@
-//! placeholder
+//! The range: a place where attacks and their look-alikes are simulated in pods shaped as a kubelet would shape them,
+//! and labelled by the injector itself. It never talks to the agent.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod behave;
+pub mod cgroups;
+pub mod clean;
+pub mod enter;
+pub mod events;
+pub mod guard;
+pub mod home;
+pub mod labels;
+pub mod network;
+pub mod plan;
+pub mod pod;
+pub mod run;
+pub mod schedule;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock as event time, Unix milliseconds.
+#[must_use]
+pub fn now_unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

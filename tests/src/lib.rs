@@ -1,6 +1,12 @@
 //! What the end-to-end tests share: processes started as in production, and a rule for what is missing.
 
-#![allow(clippy::unwrap_used)] // a test that cannot set itself up should say where and stop
-
+pub mod agent;
+pub mod aggregator;
+pub mod certificates;
 pub mod checkout;
+pub mod dynamic;
+pub mod feeder;
+pub mod machine;
 pub mod prerequisite;
+pub mod process;
+pub mod sink;

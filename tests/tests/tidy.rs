@@ -1,5 +1,7 @@
 //! House rules that no lint knows, each with its reason.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::PathBuf, process::Command};
 
 use vedette_tests::checkout;

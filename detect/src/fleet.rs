@@ -1,0 +1,247 @@
+//! The tables: clusters, nodes, workloads, pods and containers, by dense index, each with its limit.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use vedette_proto::v1::{self, Origin};
+
+use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior};
+
+/// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // Fibonacci hashing; the map uses the top bits too.
+        self.0 = (self.0.rotate_left(5) ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+/// A map by [`SubjectKey`].
+pub type ByKey<T> = HashMap<SubjectKey, T, BuildHasherDefault<KeyHasher>>;
+
+/// One cluster, or one replay.
+pub struct Cluster {
+    /// Event time of its first observation.
+    pub first_ms: i64,
+    /// Latest event time.
+    pub clock_ms: i64,
+    /// When incidents were last checked for being over.
+    pub checked_ms: i64,
+    /// When the prior was last computed.
+    pub prior_ms: i64,
+    pub prior: Prior,
+    /// How its observations come.
+    pub origin: Origin,
+}
+
+/// One node.
+pub struct Node {
+    pub name: Box<str>,
+    /// CPUs; 0 is not known.
+    pub cores: f32,
+    /// File-system space it loses, bytes per second, smoothed.
+    pub fs_loss: f32,
+    /// Space available at the last reading, and when.
+    pub fs_last: Option<(i64, u64)>,
+}
+
+/// One workload.
+pub struct Workload {
+    pub name: v1::Workload,
+    pub cluster: u32,
+    pub node: u32,
+    pub baseline: Box<Baseline>,
+    /// Containers alive.
+    pub alive: u32,
+    pub last_ms: i64,
+    /// A raw or packet socket belongs to its normal.
+    pub raw_seen: bool,
+    /// Process names seen, as hashes.
+    pub comms: Vec<u64>,
+    /// Capabilities seen.
+    pub capabilities: u64,
+    /// What processes did that is new, with its event time; evidence for a while.
+    pub process_facts: Vec<(i64, String)>,
+}
+
+/// Process names remembered per workload; beyond it none is called new any more.
+pub const MAX_COMMS: usize = 64;
+/// New process facts kept per workload.
+pub const MAX_PROCESS_FACTS: usize = 4;
+
+/// All tables.
+pub struct Fleet {
+    pub clusters: Vec<Cluster>,
+    cluster_of: HashMap<String, u32>,
+    pub nodes: Vec<Node>,
+    node_of: HashMap<(u32, String), u32>,
+    pub workloads: Vec<Workload>,
+    workload_of: HashMap<v1::Workload, u32>,
+    free_workloads: Vec<u32>,
+    pub pods: Vec<Pod>,
+    pod_of: HashMap<(u32, String), u32>,
+    free_pods: Vec<u32>,
+    pub containers: ByKey<Box<Container>>,
+}
+
+/// Clusters and replays known at once; beyond it the newest share the last one's clock.
+const MAX_CLUSTERS: usize = 10_000;
+/// Nodes known at once, likewise.
+const MAX_NODES: usize = 100_000;
+
+impl Fleet {
+    pub fn new() -> Self {
+        Self {
+            clusters: Vec::new(),
+            cluster_of: HashMap::new(),
+            nodes: Vec::new(),
+            node_of: HashMap::new(),
+            workloads: Vec::new(),
+            workload_of: HashMap::new(),
+            free_workloads: Vec::new(),
+            pods: Vec::new(),
+            pod_of: HashMap::new(),
+            free_pods: Vec::new(),
+            containers: ByKey::default(),
+        }
+    }
+
+    pub fn cluster(&mut self, name: &str) -> u32 {
+        if let Some(&found) = self.cluster_of.get(name) {
+            return found;
+        }
+        if self.clusters.len() >= MAX_CLUSTERS {
+            return MAX_CLUSTERS as u32 - 1;
+        }
+        self.clusters.push(Cluster {
+            first_ms: i64::MAX,
+            clock_ms: i64::MIN,
+            checked_ms: i64::MIN,
+            prior_ms: i64::MIN,
+            prior: Prior::default(),
+            origin: Origin::Unspecified,
+        });
+        self.cluster_of.insert(name.to_owned(), self.clusters.len() as u32 - 1);
+        self.clusters.len() as u32 - 1
+    }
+
+    /// The cluster with a name, if anything of it was seen.
+    pub fn known_cluster(&self, name: &str) -> Option<u32> {
+        self.cluster_of.get(name).copied()
+    }
+
+    pub fn node(&mut self, cluster: u32, name: &str) -> u32 {
+        let key = (cluster, name.to_owned());
+        if let Some(&found) = self.node_of.get(&key) {
+            return found;
+        }
+        if self.nodes.len() >= MAX_NODES {
+            return MAX_NODES as u32 - 1;
+        }
+        self.nodes.push(Node { name: name.into(), cores: 0.0, fs_loss: 0.0, fs_last: None });
+        self.node_of.insert(key, self.nodes.len() as u32 - 1);
+        self.nodes.len() as u32 - 1
+    }
+
+    /// The workload with a name; makes room first if there is none. Gives how many had to go, or `None` if none may.
+    pub fn workload(
+        &mut self,
+        cluster: u32,
+        node: u32,
+        name: &v1::Workload,
+        limit: usize,
+        keep: impl Fn(u32) -> bool,
+    ) -> Option<(u32, usize)> {
+        if let Some(&found) = self.workload_of.get(name) {
+            return Some((found, 0));
+        }
+        let evicted = if self.workload_of.len() >= limit { self.evict_workloads(limit, keep) } else { 0 };
+        if self.workload_of.len() >= limit {
+            return None;
+        }
+        let fresh = Workload {
+            name: name.clone(),
+            cluster,
+            node,
+            baseline: Box::default(),
+            alive: 0,
+            last_ms: i64::MIN,
+            raw_seen: false,
+            comms: Vec::new(),
+            capabilities: 0,
+            process_facts: Vec::new(),
+        };
+        let place = match self.free_workloads.pop() {
+            Some(place) => {
+                self.workloads[place as usize] = fresh;
+                place
+            }
+            None => {
+                self.workloads.push(fresh);
+                self.workloads.len() as u32 - 1
+            }
+        };
+        self.workload_of.insert(name.clone(), place);
+        Some((place, evicted))
+    }
+
+    pub fn workload_count(&self) -> usize {
+        self.workload_of.len()
+    }
+
+    /// Forgets a hundredth of the workloads, those longest without a living container first.
+    fn evict_workloads(&mut self, limit: usize, keep: impl Fn(u32) -> bool) -> usize {
+        let mut gone: Vec<(i64, u32)> = self
+            .workload_of
+            .values()
+            .filter(|&&place| self.workloads[place as usize].alive == 0 && !keep(place))
+            .map(|&place| (self.workloads[place as usize].last_ms, place))
+            .collect();
+        gone.sort_unstable();
+        gone.truncate((limit / 100).max(1));
+        for &(_, place) in &gone {
+            self.workload_of.remove(&self.workloads[place as usize].name);
+            self.free_workloads.push(place);
+        }
+        gone.len()
+    }
+
+    /// The pod with a name. Beyond `limit` those without a living container, and quiet for `idle_ms`, are forgotten.
+    pub fn pod(&mut self, cluster: u32, name: &str, now_ms: i64, idle_ms: i64, limit: usize) -> u32 {
+        let key = (cluster, name.to_owned());
+        if let Some(&found) = self.pod_of.get(&key) {
+            return found;
+        }
+        if self.pod_of.len() >= limit {
+            let (pods, free) = (&mut self.pods, &mut self.free_pods);
+            self.pod_of.retain(|_, &mut place| {
+                let pod = &mut pods[place as usize];
+                let stays = pod.alive > 0 || now_ms - pod.touched_ms < idle_ms;
+                if !stays {
+                    *pod = Pod::default();
+                    free.push(place);
+                }
+                stays
+            });
+        }
+        let place = self.free_pods.pop().unwrap_or_else(|| {
+            self.pods.push(Pod::default());
+            self.pods.len() as u32 - 1
+        });
+        self.pod_of.insert(key, place);
+        place
+    }
+}

@@ -1,0 +1,233 @@
+//! One observation judged: levels, strengths, signatures, persistence, and what the baseline may learn from it.
+
+use vedette_proto::{
+    Column, Feature, Observation,
+    v1::{Kind, Origin},
+};
+
+use crate::{
+    baseline::PLACES,
+    container::{Container, Fresh, bit},
+    evidence::{self, Ranked},
+    fleet::{Cluster, Node, Workload},
+    pods::{Pod, PodTraffic},
+    signature::{SIGNATURES, Signature},
+    thresholds as t,
+    view::{self, View},
+};
+
+/// What a container's row is judged against.
+pub struct Surroundings<'a> {
+    pub cluster: &'a Cluster,
+    pub node: &'a Node,
+    pub workload: &'a mut Workload,
+    pub pod: &'a mut Pod,
+    pub ready_s: f32,
+    /// An incident of the workload is open: nothing is learnt.
+    pub frozen: bool,
+}
+
+/// A signature that persists, ready to be reported.
+pub struct Suspicion {
+    pub signature: &'static Signature,
+    pub persistence: f32,
+    pub onset_ms: i64,
+    pub evidence: Vec<Ranked>,
+    pub reasoning: String,
+}
+
+/// Below it a container is as calm as if nothing had been.
+const CALM: f32 = 0.02;
+/// How much the cold levels say of a container whose past is not known: too little to keep it from teaching.
+const COLD_UNSURE: f32 = 0.25;
+
+/// Judges one row of a container, teaches the baseline, and gives what is worth reporting.
+///
+/// Nothing is allocated for a container that is calm and within its normal.
+pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: i64, row: &Observation) -> Option<Suspicion> {
+    let fresh = Fresh::of(row);
+    if container.last_ms == i64::MIN {
+        let unseen = unix_ms - container.first_seen_ms > t::COHORT_MS;
+        container.past_unknown |= unseen || unix_ms - around.cluster.first_ms <= t::COHORT_MS;
+    }
+    container.take(unix_ms, &fresh);
+    share_traffic(container, around, &fresh);
+
+    let cpu_ready = around.workload.baseline.ready(Feature::CpuCores as usize, around.ready_s);
+    let view = View {
+        container,
+        baseline: &around.workload.baseline,
+        prior: &around.cluster.prior,
+        pod: around.pod.traffic,
+        node_cores: around.node.cores,
+        node_fs_loss: around.node.fs_loss,
+        ready_s: around.ready_s,
+        cold_weight: if container.past_unknown || cpu_ready { COLD_UNSURE } else { 1.0 },
+    };
+    let odd = view::odd(&view, &fresh);
+    if odd == 0 && container.heat() < CALM {
+        container.score = 0.0;
+        container.rising_ms = 0;
+        learn(container, around, &fresh, 0.0);
+        return None;
+    }
+    let matches = matches(&view, odd);
+    let now = matches.iter().fold(0.0f32, |most, &one| most.max(one));
+    let warm = SIGNATURES.map(|signature| view.ready(signature.key));
+    persist(container, &fresh, &matches, &warm);
+    if now >= t::HOLD && container.rising_ms == 0 {
+        container.rising_ms = unix_ms;
+    } else if now < t::HOLD && container.heat() < 0.1 {
+        container.rising_ms = 0;
+    }
+    container.score = container.heat();
+    learn(container, around, &fresh, now);
+    suspicion(container, around, unix_ms, &fresh, cpu_ready)
+}
+
+fn share_traffic(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh) {
+    let (rx, tx) = (Feature::RxPacketsPerSec as usize, Feature::TxPacketsPerSec as usize);
+    if fresh.mask >> rx & fresh.mask >> tx & 1 == 0 {
+        return;
+    }
+    let growth = |place: usize| {
+        let track = around.workload.baseline.track(place);
+        if track.seconds >= around.ready_s { (container.level[place] - track.centre).max(0.0) } else { 0.0 }
+    };
+    around.pod.traffic = PodTraffic { growth: growth(rx).max(growth(tx)), rx_log: container.level[rx], tx_log: container.level[tx] };
+}
+
+fn matches(view: &View<'_>, odd: u64) -> [f32; SIGNATURES.len()] {
+    let mut matches = [0.0; SIGNATURES.len()];
+    for (one, signature) in matches.iter_mut().zip(&SIGNATURES) {
+        if odd & bit(signature.key) != 0 {
+            *one = (signature.matches)(view).clamp(0.0, 1.0);
+        }
+    }
+    matches
+}
+
+fn persist(container: &mut Container, fresh: &Fresh, matches: &[f32; SIGNATURES.len()], warm: &[bool; SIGNATURES.len()]) {
+    let starting = container.last_ms - container.first_seen_ms < t::STARTUP_MS && !container.past_unknown;
+    for (place, signature) in SIGNATURES.iter().enumerate() {
+        if fresh.mask & bit(signature.key) == 0 {
+            // What is not read any more (another container reports the pod's network now) is not suspected any more.
+            if container.known(signature.key as usize).is_none() {
+                container.persistence[place] = 0.0;
+            }
+            continue;
+        }
+        let warm = warm[place] && !starting;
+        let (tau_s, most_s) = if warm { (signature.warm_tau_s, t::WARM_SAMPLE_S) } else { (signature.cold_tau_s, t::COLD_SAMPLE_S) };
+        let seconds = fresh.seconds(signature.key as usize).min(most_s);
+        let persistence = &mut container.persistence[place];
+        *persistence += (matches[place] - *persistence) * (1.0 - (-seconds / tau_s).exp());
+    }
+}
+
+/// Teaches the workload's baseline, unless the container is odd or an incident is open.
+fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, now: f32) {
+    if around.frozen || now >= t::HOLD || container.score >= t::HOLD {
+        return;
+    }
+    let alive = around.workload.alive.max(1) as f32;
+    let mut rest = fresh.mask;
+    while rest != 0 {
+        let place = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        debug_assert!(place < PLACES);
+        let seconds = fresh.seconds(place) / alive;
+        let track = around.workload.baseline.track_mut(place);
+        track.learn(fresh.y[place], container.level[place], seconds, around.ready_s);
+    }
+}
+
+fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh, cpu_ready: bool) -> Option<Suspicion> {
+    let (place, &persistence) = container
+        .persistence
+        .iter()
+        .enumerate()
+        .reduce(|best, one| if one.1 > best.1 { one } else { best })
+        .filter(|(_, persistence)| **persistence >= t::HOLD)?;
+    let signature = &SIGNATURES[place];
+    if fresh.mask & bit(signature.key) == 0 || persistence < t::OPEN && !around.frozen {
+        return None;
+    }
+    let view = View {
+        container,
+        baseline: &around.workload.baseline,
+        prior: &around.cluster.prior,
+        pod: around.pod.traffic,
+        node_cores: around.node.cores,
+        node_fs_loss: around.node.fs_loss,
+        ready_s: around.ready_s,
+        cold_weight: if container.past_unknown || cpu_ready { COLD_UNSURE } else { 1.0 },
+    };
+    let mut evidence = evidence::of(&view, signature, unix_ms);
+    process_evidence(around.workload, unix_ms, &mut evidence);
+    let track = around.workload.baseline.track(signature.key as usize);
+    let against = if view.ready(signature.key) {
+        format!("the workload's own baseline of {:.0} s", track.seconds)
+    } else {
+        format!("levels of the cold start and {} other workloads", around.cluster.prior.workloads)
+    };
+    Some(Suspicion {
+        signature,
+        persistence,
+        onset_ms: if container.rising_ms == 0 { unix_ms } else { container.rising_ms },
+        evidence,
+        reasoning: format!("{}: {} (persistence {persistence:.2}, against {against})", signature.kind.word(), signature.stated),
+    })
+}
+
+/// New process names and privileges of the last moments belong to whatever happens now.
+pub fn process_evidence(workload: &Workload, unix_ms: i64, evidence: &mut Vec<Ranked>) {
+    for (seen_ms, sentence) in &workload.process_facts {
+        if (unix_ms - seen_ms).abs() <= t::PROCESS_FACT_MS {
+            let family = vedette_proto::v1::Family::Processes;
+            let name = format!("process:{sentence}");
+            let mut fact = evidence::fact(&name, family, sentence.clone(), None, "", *seen_ms, 2.0);
+            "new_process".clone_into(&mut fact.evidence.feature);
+            if !evidence.iter().any(|one| one.evidence.feature == "new_process") {
+                evidence.push(fact);
+            }
+        }
+    }
+}
+
+/// Takes in what a node's row says of the node: CPUs, and how fast its file system fills.
+pub fn node_row(node: &mut Node, unix_ms: i64, row: &Observation) {
+    let parts = [Column::NodeCpuBusyUs, Column::NodeCpuIdleUs, Column::NodeCpuStealUs];
+    if let (Some(us), Some(_)) = (row.get(Column::IntervalUs).filter(|&us| us > 0), row.get(Column::NodeCpuIdleUs)) {
+        let total: u64 = parts.iter().filter_map(|&part| row.get(part)).fold(0, u64::saturating_add);
+        let cores = (total as f64 / us as f64).round() as f32;
+        // A short or late interval may round to one CPU less; CPUs do not come and go.
+        node.cores = node.cores.max(cores.min(4_096.0));
+    }
+    if let Some(available) = row.get(Column::NodeFsAvailableBytes) {
+        if let Some((last_ms, last)) = node.fs_last
+            && unix_ms > last_ms
+        {
+            let seconds = (unix_ms - last_ms) as f32 / 1e3;
+            let loss = (last as f32 - available as f32) / seconds;
+            node.fs_loss += (loss - node.fs_loss) * (1.0 - (-seconds / 10.0).exp());
+        }
+        node.fs_last = Some((unix_ms, available));
+    }
+}
+
+/// The kind that a verdict names: only what persists is abnormal.
+pub fn kind_of(container: &Container, open: bool) -> Kind {
+    let mut best = (0.0, Kind::Normal);
+    for (&persistence, signature) in container.persistence.iter().zip(&SIGNATURES) {
+        if persistence > best.0 {
+            best = (persistence, signature.kind);
+        }
+    }
+    if best.0 >= t::OPEN || open && best.0 >= t::HOLD { best.1 } else { Kind::Normal }
+}
+
+/// The highest severity that data of an origin may reach.
+pub fn most_severe(origin: Origin) -> vedette_proto::v1::Severity {
+    if origin == Origin::Live { vedette_proto::v1::Severity::Page } else { vedette_proto::v1::Severity::Ticket }
+}

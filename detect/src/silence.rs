@@ -1,0 +1,190 @@
+//! Silence: a node that is not heard, and nothing says that this is meant.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use vedette_proto::v1::{Family, Kind, Origin, Severity, Workload};
+
+use crate::{
+    Config, NodeHeard,
+    evidence::{self, Ranked},
+    fleet::Fleet,
+    incident::{Incidents, Report, Topic},
+};
+
+/// This many silent nodes, and [`MANY_SHARE`] of all, are one incident about ourselves.
+const MANY: usize = 3;
+/// Share of a cluster's nodes that are too many to be silent by themselves.
+const MANY_SHARE: f32 = 0.3;
+/// A sensor that fails for a moment is not blind yet.
+const BLIND_AFTER_MS: i64 = 10_000;
+/// Ends only by being heard.
+const UNTIL_HEARD_MS: i64 = i64::MAX / 4;
+
+/// What was said of nodes so far; bounded by the nodes given.
+#[derive(Default)]
+pub struct Silence {
+    /// Workloads (as indices) with something open because of silence.
+    open: HashSet<u32>,
+    /// Since when a sensor has been blind, by its workload.
+    blind: HashMap<u32, i64>,
+}
+
+/// What stays open after this round, and what it takes to say so.
+struct Round<'a> {
+    config: &'a Config,
+    fleet: &'a mut Fleet,
+    incidents: &'a mut Incidents,
+    now_ms: i64,
+    open: HashSet<u32>,
+}
+
+/// The nodes of one cluster.
+#[derive(Default)]
+struct Roll<'a> {
+    all: usize,
+    silent: Vec<(&'a NodeHeard<'a>, i64)>,
+}
+
+/// What a node is at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Heard,
+    Silent { since_ms: i64 },
+    Blind,
+}
+
+fn presence(config: &Config, now_ms: i64, node: &NodeHeard<'_>) -> Presence {
+    let meant = node.left || node.cordoned_or_deleted;
+    let grace_ms = i64::from(config.silence_start_grace_seconds) * 1_000;
+    let starting = now_ms - node.aggregator_started_unix_ms < grace_ms;
+    let silent_ms = now_ms - node.last_heard_unix_ms;
+    if meant || starting || node.last_heard_unix_ms <= 0 {
+        return Presence::Heard;
+    }
+    if silent_ms >= i64::from(config.silence_ticket_seconds) * 1_000 {
+        return Presence::Silent { since_ms: node.last_heard_unix_ms };
+    }
+    if node.blind { Presence::Blind } else { Presence::Heard }
+}
+
+impl Silence {
+    /// Judges all nodes at once; opens, raises and resolves.
+    pub fn judge(&mut self, config: &Config, fleet: &mut Fleet, incidents: &mut Incidents, now_ms: i64, nodes: &[NodeHeard<'_>]) {
+        let mut round = Round { config, fleet, incidents, now_ms, open: HashSet::new() };
+        let mut clusters: BTreeMap<&str, Roll<'_>> = BTreeMap::new();
+        let mut blind = HashMap::new();
+        for node in nodes {
+            let roll = clusters.entry(node.cluster).or_default();
+            roll.all += 1;
+            match presence(config, now_ms, node) {
+                Presence::Silent { since_ms } => roll.silent.push((node, since_ms)),
+                Presence::Blind => self.blind_node(&mut round, &mut blind, node),
+                Presence::Heard => {}
+            }
+        }
+        for (cluster, roll) in clusters {
+            if roll.silent.len() >= MANY && roll.silent.len() as f32 > roll.all as f32 * MANY_SHARE {
+                many(&mut round, cluster, &roll);
+            } else {
+                roll.silent.iter().for_each(|(node, since_ms)| one(&mut round, node, *since_ms));
+            }
+        }
+        // Heard again, gone from the list, or part of something larger.
+        let Round { open, incidents, .. } = round;
+        let mut over: Vec<u32> = self.open.difference(&open).copied().collect();
+        over.sort_unstable();
+        over.into_iter().for_each(|workload| incidents.resolve_topic(workload, Topic::Silence, now_ms));
+        self.open = open;
+        self.blind = blind;
+    }
+
+    fn blind_node(&self, round: &mut Round<'_>, blind: &mut HashMap<u32, i64>, node: &NodeHeard<'_>) {
+        let name = sensor_of(node.cluster, node.name);
+        let Some(place) = round.workload(&name) else { return };
+        let since_ms = *blind.entry(place).or_insert_with(|| self.blind.get(&place).copied().unwrap_or(round.now_ms));
+        if round.now_ms - since_ms < BLIND_AFTER_MS {
+            return;
+        }
+        let seconds = (round.now_ms - since_ms) / 1_000;
+        let sentence = format!("agent is alive but has not been able to read the node for {seconds} s");
+        let evidence = said("blind_sensor", sentence, seconds, "s", round.now_ms);
+        round.report(&name, node.name, since_ms, evidence, "blind sensor", false);
+    }
+}
+
+fn one(round: &mut Round<'_>, node: &NodeHeard<'_>, since_ms: i64) {
+    let stream = if node.connected { "its stream is still open" } else { "no stream is open" };
+    let seconds = (round.now_ms - since_ms) / 1_000;
+    let sentence = format!("nothing heard for {seconds} s, no goodbye; {stream}");
+    let evidence = said("silent_node", sentence, seconds, "s", round.now_ms);
+    let page = round.pages(since_ms);
+    let name = sensor_of(node.cluster, node.name);
+    round.report(&name, node.name, since_ms, evidence, "silent node (stopped, or cut off?)", page);
+}
+
+fn many(round: &mut Round<'_>, cluster: &str, roll: &Roll<'_>) {
+    let Some(since_ms) = roll.silent.iter().map(|(_, since_ms)| *since_ms).min() else { return };
+    let sentence = format!(
+        "{} of {} nodes silent at once, the first for {} s: more likely the aggregator or its network than the nodes",
+        roll.silent.len(),
+        roll.all,
+        (round.now_ms - since_ms) / 1_000
+    );
+    let evidence = said("silent_nodes", sentence, roll.silent.len() as i64, "nodes", round.now_ms);
+    let page = round.pages(since_ms);
+    round.report(&ourselves(cluster), "", since_ms, evidence, "many silent nodes (aggregator or network?)", page);
+}
+
+impl Round<'_> {
+    fn pages(&self, since_ms: i64) -> bool {
+        self.now_ms - since_ms >= i64::from(self.config.silence_page_seconds) * 1_000
+    }
+
+    /// Nodes are few and vouched for at the door: they do not count against the limit of workloads.
+    fn workload(&mut self, name: &Workload) -> Option<u32> {
+        let cluster = self.fleet.cluster(&name.cluster);
+        let node = self.fleet.node(cluster, &name.owner_name);
+        self.fleet.workload(cluster, node, name, usize::MAX, |_| true).map(|(place, _)| place)
+    }
+
+    fn report(&mut self, name: &Workload, node: &str, since_ms: i64, evidence: Vec<Ranked>, effect: &str, page: bool) {
+        let Some(workload) = self.workload(name) else { return };
+        self.open.insert(workload);
+        self.incidents.report(Report {
+            cluster: self.fleet.cluster(&name.cluster),
+            workload,
+            name,
+            kind: Kind::Unknown,
+            topic: Topic::Silence,
+            effect: Some(effect),
+            strength: 1.0,
+            fact: true,
+            least: if page { Severity::Page } else { Severity::Ticket },
+            most: if page { Severity::Page } else { Severity::Ticket },
+            onset_ms: since_ms,
+            unix_ms: self.now_ms,
+            clock_ms: self.now_ms,
+            origin: Origin::Live,
+            node,
+            pod: "",
+            container_id: "",
+            evidence,
+            reasoning: "fact: silence that nothing says is meant".to_owned(),
+            quiet_ms: UNTIL_HEARD_MS,
+        });
+    }
+}
+
+/// Evidence whose numbers grow replaces its older self.
+fn said(name: &str, sentence: String, observed: i64, unit: &str, now_ms: i64) -> Vec<Ranked> {
+    vec![evidence::fact(name, Family::Lifecycle, sentence, Some(observed as f64), unit, now_ms, observed as f32)]
+}
+
+/// The sensor of a node, as a workload: what is silent or blind is the agent, not what runs beside it.
+fn sensor_of(cluster: &str, node: &str) -> Workload {
+    Workload { cluster: cluster.to_owned(), owner_kind: "Node".to_owned(), owner_name: node.to_owned(), ..Workload::default() }
+}
+
+fn ourselves(cluster: &str) -> Workload {
+    Workload { cluster: cluster.to_owned(), owner_kind: "Aggregator".to_owned(), owner_name: "vedette".to_owned(), ..Workload::default() }
+}

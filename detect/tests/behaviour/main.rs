@@ -1,0 +1,11 @@
+//! What the detector says of worlds made up row by row: event time only, randomness with a fixed seed.
+
+#![allow(clippy::unwrap_used)]
+
+mod baseline;
+mod failures;
+mod kinds;
+mod lookalikes;
+mod properties;
+mod silence;
+mod world;

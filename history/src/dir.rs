@@ -1,0 +1,76 @@
+//! The directory: its version, its lock, where things are in it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use crate::HistoryError;
+
+/// Version of the layout: log frames, manifest, Parquet schema.
+pub(crate) const VERSION: u32 = 1;
+
+/// Held while the directory is open.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+pub(crate) fn wal(dir: &Path) -> PathBuf {
+    dir.join("wal")
+}
+
+/// Takes the directory for this process, making it where it is not there. Nothing in it is touched before its version is known.
+pub(crate) fn claim(dir: &Path) -> Result<Lock, HistoryError> {
+    let fail = |action, path: &Path| {
+        let path = path.to_owned();
+        move |error: std::io::Error| HistoryError::file(action, &path, &error)
+    };
+    fs::create_dir_all(dir).map_err(fail("create", dir))?;
+    let version_path = dir.join("VERSION");
+    match fs::read_to_string(&version_path) {
+        Ok(text) if text.trim() == VERSION.to_string() => {}
+        Ok(text) => {
+            let found = text.trim().chars().take(32).collect::<String>().escape_debug().to_string();
+            return Err(HistoryError::Version { dir: dir.display().to_string(), found, expected: VERSION });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut others = fs::read_dir(dir).map_err(fail("list", dir))?;
+            // A start that died between lock and version leaves the lock and a half-made version file.
+            let foreign = others.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock" && entry.file_name() != "VERSION.tmp"));
+            if foreign {
+                return Err(HistoryError::NotHistory { dir: dir.display().to_string() });
+            }
+        }
+        Err(error) => return Err(HistoryError::file("read", &version_path, &error)),
+    }
+    let lock_path = dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(fail("create", &lock_path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(HistoryError::InUse { dir: dir.display().to_string() }),
+        Err(TryLockError::Error(error)) => return Err(HistoryError::file("lock", &lock_path, &error)),
+    }
+    if !version_path.exists() {
+        let temporary = dir.join("VERSION.tmp");
+        fs::write(&temporary, format!("{VERSION}\n")).map_err(fail("write", &temporary))?;
+        fs::rename(&temporary, &version_path).map_err(fail("create", &version_path))?;
+    }
+    let wal = wal(dir);
+    fs::create_dir_all(&wal).map_err(fail("create", &wal))?;
+    Ok(Lock { _file: file })
+}
+
+/// The segment files, by id.
+pub(crate) fn segments(wal: &Path) -> Result<Vec<(u64, PathBuf)>, HistoryError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(wal).map_err(|error| HistoryError::file("list", wal, &error))? {
+        let path = entry.map_err(|error| HistoryError::file("list", wal, &error))?.path();
+        let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wal")?.parse().ok());
+        if let Some(id) = id {
+            found.push((id, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,110 @@
+//! What runs inside the pods: ordinary services and the programs whose dose makes the attack. Every one is bounded in rate, time and memory.
+
+mod batch;
+mod cache;
+mod cache_client;
+mod connect;
+mod hash;
+mod load;
+mod pause;
+mod sink;
+mod upload;
+mod web;
+mod worker;
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use crate::guard::{Guard, Net, Refusal};
+
+pub use connect::MAX_RATE as MAX_CONNECTS_PER_SECOND;
+pub use load::MAX_RATE as MAX_REQUESTS_PER_SECOND;
+pub use upload::MAX_RATE as MAX_UPLOAD_BYTES_PER_SECOND;
+
+/// Why a behaviour ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum BehaviourError {
+    /// The guard refused a target.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A socket or file operation.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+}
+
+/// Where a behaviour may send to.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Bounds {
+    /// The run's own /24; nothing else is ever sent to
+    #[arg(long)]
+    allow: Net,
+    /// Inode of the network namespace to stay out of: the host's
+    #[arg(long)]
+    host_namespace: u64,
+}
+
+impl Bounds {
+    fn guard(&self) -> Result<Guard, Refusal> {
+        Guard::new(self.allow, self.host_namespace)
+    }
+}
+
+/// A behaviour and its dose.
+#[derive(clap::Subcommand, Debug)]
+pub enum Behaviour {
+    /// Holds a pod's namespaces and sleeps
+    Pause,
+    /// A web service doing real work per request
+    Web(web::WebArgs),
+    /// HTTP clients at a given rate: a steady client, or a flood
+    Load(load::LoadArgs),
+    /// A key-value store
+    Cache(cache::CacheArgs),
+    /// Long connections to the key-value store
+    CacheClient(cache_client::CacheClientArgs),
+    /// Cycles of work and rest, with disk writes
+    Batch(batch::BatchArgs),
+    /// SHA-256 over nonces: a miner at full duty, a checksum job at little
+    Hash(hash::HashArgs),
+    /// TCP connects: a scan over the subnet, or a health check of a few services
+    Connect(connect::ConnectArgs),
+    /// Uploads: bulk, or a little now and then
+    Upload(upload::UploadArgs),
+    /// Where uploads go
+    Sink(sink::SinkArgs),
+    /// A small worker that can be told to fail
+    Worker(worker::WorkerArgs),
+}
+
+/// Runs a behaviour until it is killed, fails or its time is over.
+///
+/// # Errors
+/// When the guard refuses, or its own sockets and files do not work.
+pub fn run(behaviour: Behaviour) -> Result<(), BehaviourError> {
+    match behaviour {
+        Behaviour::Pause => pause::run(),
+        Behaviour::Hash(args) => hash::run(&args),
+        Behaviour::Web(args) => asynchronous(web::run(args)),
+        Behaviour::Load(args) => asynchronous(load::run(args)),
+        Behaviour::Cache(args) => asynchronous(cache::run(args)),
+        Behaviour::CacheClient(args) => asynchronous(cache_client::run(args)),
+        Behaviour::Batch(args) => batch::run(&args),
+        Behaviour::Connect(args) => asynchronous(connect::run(args)),
+        Behaviour::Upload(args) => asynchronous(upload::run(args)),
+        Behaviour::Sink(args) => asynchronous(sink::run(args)),
+        Behaviour::Worker(args) => asynchronous(worker::run(args)),
+    }
+}
+
+fn asynchronous(work: impl Future<Output = Result<(), BehaviourError>>) -> Result<(), BehaviourError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| BehaviourError::Io("start a runtime", error))?.block_on(work)
+}
+
+async fn listen(address: Ipv4Addr, port: u16) -> Result<tokio::net::TcpListener, BehaviourError> {
+    tokio::net::TcpListener::bind((address, port)).await.map_err(|error| BehaviourError::Io("listen", error))
+}
+
+/// An interval of `mean`, shortened or stretched by up to a fifth.
+fn jittered(mean: Duration) -> Duration {
+    mean.mul_f64(rand::random_range(0.8..1.2))
+}

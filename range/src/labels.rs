@@ -1,0 +1,164 @@
+//! What the injector knows, said to the aggregator through the LabelService.
+
+use std::{path::PathBuf, time::Duration};
+
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use vedette_proto::v1::{AddLabelsRequest, Kind, Label, LabelSource, Selector, TimeRange, label_service_client::LabelServiceClient};
+
+use crate::schedule::{Affected, EpisodeRecord, Normal, Schedule};
+
+/// Attempts before labels are given up; the schedule file still holds them.
+const ATTEMPTS: u32 = 5;
+/// The injector's name in labels.
+const AUTHOR: &str = "vedette-range";
+
+/// Where labels go.
+#[derive(clap::Args, Clone, Debug)]
+pub struct LabelArgs {
+    /// Address of the aggregator, https://HOST:PORT
+    #[arg(long, requires = "ca", requires = "token_file")]
+    pub labels_endpoint: Option<String>,
+    /// PEM file with the certificate of its CA
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// File that holds the token to show
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Why labels could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LabelError {
+    /// A file that was named cannot be read.
+    #[error("cannot read {0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// The endpoint or the certificate is not usable.
+    #[error("cannot use the labels endpoint {0}: {1}")]
+    Endpoint(String, tonic::transport::Error),
+    /// The token is no header value.
+    #[error("{0} does not hold one token")]
+    Token(PathBuf),
+    /// The aggregator refused or could not be reached.
+    #[error("the aggregator did not take {0} labels: {1}")]
+    Refused(usize, Box<tonic::Status>),
+}
+
+/// A connection to the LabelService; `None` inside means that nobody wants labels.
+#[derive(Clone)]
+pub struct Labels(Option<(LabelServiceClient<Channel>, MetadataValue<Ascii>)>);
+
+impl Labels {
+    /// Prepares the connection; it is made with the first label.
+    ///
+    /// # Errors
+    /// When a file cannot be read or the endpoint makes no sense.
+    pub fn prepare(args: &LabelArgs) -> Result<Self, LabelError> {
+        let (Some(url), Some(ca), Some(token_file)) = (&args.labels_endpoint, &args.ca, &args.token_file) else {
+            return Ok(Self(None));
+        };
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| LabelError::File(path.clone(), error));
+        let bad = |error| LabelError::Endpoint(url.clone(), error);
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(bad)?.tls_config(tls).map_err(bad)?;
+        let mut token: MetadataValue<Ascii> =
+            format!("Bearer {}", read(token_file)?.trim()).parse().map_err(|_| LabelError::Token(token_file.clone()))?;
+        token.set_sensitive(true);
+        let channel = endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(10)).connect_lazy();
+        Ok(Self(Some((LabelServiceClient::new(channel), token))))
+    }
+
+    /// Says what an episode was, and what it touched.
+    ///
+    /// # Errors
+    /// When the aggregator does not take it.
+    pub async fn episode(&self, episode: &EpisodeRecord, affected: &[Affected]) -> Result<(), LabelError> {
+        let mut labels = Vec::new();
+        // A placebo is ordinary work; its range is labelled with the rest of its pod's normal time.
+        if episode.attack {
+            labels.extend(attack(episode));
+            labels.extend(affected.iter().map(|affected| touched(affected, episode)));
+        }
+        self.add(labels).await
+    }
+
+    /// Says what was ordinary work.
+    ///
+    /// # Errors
+    /// When the aggregator does not take it.
+    pub async fn normal(&self, schedule: &Schedule) -> Result<(), LabelError> {
+        self.add(schedule.normal.iter().map(ordinary).collect()).await
+    }
+
+    async fn add(&self, labels: Vec<Label>) -> Result<(), LabelError> {
+        let Some((client, token)) = &self.0 else { return Ok(()) };
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let count = labels.len();
+        let mut attempt = 1;
+        loop {
+            let mut request = Request::new(AddLabelsRequest { labels: labels.clone() });
+            request.metadata_mut().insert("authorization", token.clone());
+            match client.clone().add_labels(request).await {
+                Ok(_) => return Ok(()),
+                // A time-out may hide a success; then a label stands twice, which changes nothing.
+                Err(status) if attempt < ATTEMPTS && matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded) => {
+                    attempt += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(status) => return Err(LabelError::Refused(count, Box::new(status))),
+            }
+        }
+    }
+}
+
+/// One label per container id; for a crash loop one for the pod, whose containers come and go.
+fn attack(episode: &EpisodeRecord) -> Vec<Label> {
+    let kind = Kind::from_word(&episode.kind).unwrap_or(Kind::Unknown);
+    let ids = if kind == Kind::CrashLoop { vec![String::new()] } else { episode.container_ids.clone() };
+    let label = |container_id: String| Label {
+        selector: Some(Selector { pod_uid: episode.pod_uid.clone(), container_id, ..Selector::default() }),
+        range: Some(TimeRange { start_unix_ms: episode.start_unix_ms, end_unix_ms: episode.stop_unix_ms }),
+        attributes: attributes(episode),
+        ..from_simulation(kind)
+    };
+    ids.into_iter().map(label).collect()
+}
+
+fn touched(affected: &Affected, episode: &EpisodeRecord) -> Label {
+    Label {
+        selector: Some(Selector { pod_uid: affected.pod_uid.clone(), ..Selector::default() }),
+        range: Some(TimeRange { start_unix_ms: affected.start_unix_ms, end_unix_ms: affected.stop_unix_ms }),
+        affected: true,
+        attributes: attributes(episode),
+        ..from_simulation(Kind::from_word(&affected.kind).unwrap_or(Kind::Unknown))
+    }
+}
+
+fn ordinary(normal: &Normal) -> Label {
+    let placebo = (!normal.placebo.is_empty()).then(|| ("placebo".to_owned(), normal.placebo.clone()));
+    Label {
+        selector: Some(Selector { pod_uid: normal.pod_uid.clone(), ..Selector::default() }),
+        range: Some(TimeRange { start_unix_ms: normal.start_unix_ms, end_unix_ms: normal.stop_unix_ms }),
+        attributes: placebo.into_iter().collect(),
+        ..from_simulation(Kind::Normal)
+    }
+}
+
+fn attributes(episode: &EpisodeRecord) -> std::collections::HashMap<String, String> {
+    let pairs = [
+        ("episode", episode.episode.clone()),
+        ("placement", episode.placement.clone()),
+        ("round", episode.round.to_string()),
+        ("intensity", episode.intensity.clone()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn from_simulation(kind: Kind) -> Label {
+    Label { kind: kind.into(), source: LabelSource::Simulation.into(), author: AUTHOR.to_owned(), ..Label::default() }
+}

@@ -1,0 +1,72 @@
+//! `vedette-range`: reads the command line and calls one function.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use vedette_range::{
+    behave::{self, Behaviour},
+    clean,
+    enter::{EnterArgs, enter},
+    home::Home,
+    run::{RunArgs, run},
+};
+
+/// Simulates attacks and their look-alikes in pods of its own, and labels them.
+#[derive(Debug, Parser)]
+#[command(name = "vedette-range", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a plan (root; Linux)
+    Run(RunArgs),
+    /// Remove what runs that were killed left behind
+    Clean {
+        /// Only this run
+        #[arg(long)]
+        root_cgroup: Option<String>,
+    },
+    /// Become a process of a container
+    #[command(hide = true)]
+    Enter(EnterArgs),
+    /// Be a workload
+    #[command(hide = true)]
+    Behave {
+        #[command(subcommand)]
+        behaviour: Behaviour,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
+        Command::Behave { behaviour } => Ok(behave::run(behaviour)?),
+        command => {
+            rustls::crypto::ring::default_provider().install_default().expect("no crypto provider was installed before");
+            tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+            // One thread, which also starts every process: they are told to die with the thread that started them.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(conduct(command))
+        }
+    }
+}
+
+async fn conduct(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run(args).await,
+        Command::Clean { root_cgroup } => {
+            let one = root_cgroup.is_some();
+            for name in root_cgroup.map_or_else(Home::names, |name| vec![name]) {
+                match clean::clean(&name).await {
+                    Ok(()) => println!("removed {name}"),
+                    Err(error) if !one => eprintln!("{error}"),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(())
+        }
+        Command::Enter(_) | Command::Behave { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,387 @@
+//! Pods as a kubelet and its runtime would make them: a sandbox with a pause process that holds the network namespace, a container
+//! cgroup with a new id per life, restarts with back-off, and extra programs started inside.
+
+use std::{
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rand::RngExt;
+use tokio::{
+    process::{Child, Command},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tracing::warn;
+
+use crate::{
+    cgroups::{CgroupError, Cgroups, Limits},
+    events::{Event, emit},
+    home::{Home, HomeError},
+    network::{Network, NetworkError, PodNetwork},
+    now_unix_ms,
+    schedule::{Life, PodRecord, Schedule},
+};
+
+/// Longest back-off between two lives, as a kubelet's.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Name that kubelets give to sandboxes.
+const SANDBOX: &str = "POD";
+
+/// Why a pod could not be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// Its cgroups.
+    #[error("pod {0}: {1}")]
+    Cgroup(String, #[source] CgroupError),
+    /// Its network.
+    #[error("pod {0}: {1}")]
+    Network(String, #[source] NetworkError),
+    /// The run's directory.
+    #[error("pod {0}: {1}")]
+    Home(String, #[source] HomeError),
+    /// A process could not be started.
+    #[error("pod {0}: cannot start {1}: {2}")]
+    Spawn(String, String, std::io::Error),
+    /// The identity file could not be written.
+    #[error("cannot write the identity of pod {0}: {1}")]
+    Identity(String, std::io::Error),
+    /// The container is between two lives.
+    #[error("pod {0} has no running container to start a program in")]
+    NotRunning(String),
+    /// The task that looks after it is gone.
+    #[error("pod {0} is not looked after any more")]
+    Unattended(String),
+}
+
+/// Everything that the pods of one run share.
+pub struct Site {
+    /// The run's cgroups.
+    pub cgroups: Cgroups,
+    /// The run's network.
+    pub network: Network,
+    /// The run's directory.
+    pub home: Home,
+    /// Where identities go. `None`: nowhere.
+    pub identities: Option<Mutex<std::fs::File>>,
+    /// What is known so far.
+    pub schedule: Mutex<Schedule>,
+    /// Delay before the second restart.
+    pub backoff: Duration,
+}
+
+impl Site {
+    /// What is known so far, to read or add to.
+    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A behaviour with its arguments, and the name its process goes by.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The process's name, at most 15 bytes.
+    pub comm: String,
+    /// Arguments after `behave`.
+    pub args: Vec<String>,
+}
+
+/// Who a pod is.
+#[derive(Clone, Debug)]
+pub struct PodSpec {
+    /// Owner's kind, such as `Deployment`.
+    pub owner_kind: &'static str,
+    /// Owner's name; also the container's.
+    pub owner_name: String,
+    /// Limits of its container; `pids` is the pod's.
+    pub limits: Limits,
+}
+
+/// Namespace of every pod of a run.
+pub const NAMESPACE: &str = "shop";
+
+enum Order {
+    /// Run these from now on, one per life, the last for ever; end the present life first.
+    Become(Vec<Program>),
+    Stop,
+}
+
+/// A pod, sandbox running; its container after [`Pod::start`].
+pub struct Pod {
+    site: Arc<Site>,
+    /// Uid, 36 characters.
+    pub uid: String,
+    /// Who it is.
+    pub spec: PodSpec,
+    /// Its network.
+    pub network: PodNetwork,
+    path: String,
+    sandbox: Mutex<Option<(Child, String)>>,
+    /// Container id of the present life.
+    present: watch::Sender<Option<String>>,
+    orders: Mutex<Option<(mpsc::Sender<Order>, JoinHandle<()>)>>,
+}
+
+impl Pod {
+    /// Makes cgroups and network, writes the identity down, and starts the sandbox.
+    ///
+    /// # Errors
+    /// When any of it fails; what was made is removed by [`crate::clean`].
+    pub async fn create(site: &Arc<Site>, spec: PodSpec) -> Result<Arc<Self>, PodError> {
+        let uid = random_uid();
+        let suffix = format!("{}-{}", random_hex(10), random_hex(5));
+        let name =
+            if spec.owner_kind == "StatefulSet" { format!("{}-0", spec.owner_name) } else { format!("{}-{suffix}", spec.owner_name) };
+        let network = site.network.pod().await.map_err(|error| PodError::Network(name.clone(), error))?;
+        let record = PodRecord {
+            pod_uid: uid.clone(),
+            namespace: NAMESPACE.to_owned(),
+            pod: name.clone(),
+            owner_kind: spec.owner_kind.to_owned(),
+            owner_name: spec.owner_name.clone(),
+            containers: vec![spec.owner_name.clone()],
+            address: network.address.to_string(),
+            born_unix_ms: now_unix_ms(),
+            gone_unix_ms: 0,
+        };
+        if let Some(file) = &site.identities {
+            write_identity(file, &record).map_err(|error| PodError::Identity(name.clone(), error))?;
+        }
+        site.schedule().pods.push(record);
+        let path = format!("kubepods/burstable/pod{uid}");
+        let cgroup = |error| PodError::Cgroup(name.clone(), error);
+        site.cgroups.create(&path).map_err(cgroup)?;
+        site.cgroups.limit(&path, Limits { pids: spec.limits.pids, ..Limits::default() }).map_err(cgroup)?;
+        let pod = Arc::new(Self {
+            site: Arc::clone(site),
+            uid,
+            spec,
+            network,
+            path,
+            sandbox: Mutex::new(None),
+            present: watch::Sender::new(None),
+            orders: Mutex::new(None),
+        });
+        let id = pod.new_life(true)?;
+        let pause = Program { comm: "pause".to_owned(), args: vec!["pause".to_owned()] };
+        let child = pod.spawn(&id, &pause)?;
+        *pod.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some((child, id));
+        Ok(pod)
+    }
+
+    /// Starts the container: one program per life, the last one for ever. Returns once its first process is there.
+    ///
+    /// # Errors
+    /// When the first life cannot begin.
+    pub async fn start(self: &Arc<Self>, programs: Vec<Program>) -> Result<(), PodError> {
+        // Orders are few and answered at once.
+        let (orders, receive) = mpsc::channel(4);
+        let mut present = self.present.subscribe();
+        let attendant = tokio::spawn(Arc::clone(self).attend(programs, receive));
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = Some((orders, attendant));
+        let started = present.wait_for(Option::is_some).await.is_ok();
+        if started { Ok(()) } else { Err(self.unattended()) }
+    }
+
+    /// Ends the present life badly and goes on with these programs.
+    ///
+    /// # Errors
+    /// When nobody looks after the pod any more.
+    pub async fn become_one(&self, programs: Vec<Program>) -> Result<(), PodError> {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|orders| orders.0.clone());
+        orders.ok_or_else(|| self.unattended())?.send(Order::Become(programs)).await.map_err(|_| self.unattended())
+    }
+
+    /// Starts a program inside the running container, as `kubectl exec` would; dropping the child ends it.
+    ///
+    /// # Errors
+    /// When no container runs or the process cannot be started.
+    pub fn exec(&self, program: &Program) -> Result<Child, PodError> {
+        let id = self.present.borrow().clone().ok_or_else(|| PodError::NotRunning(self.spec.owner_name.clone()))?;
+        self.spawn(&id, program)
+    }
+
+    /// Container id of the present life.
+    #[must_use]
+    pub fn container_id(&self) -> Option<String> {
+        self.present.borrow().clone()
+    }
+
+    /// Ids that its container had at some time in this range.
+    #[must_use]
+    pub fn container_ids(&self, start_unix_ms: i64, stop_unix_ms: i64) -> Vec<String> {
+        let schedule = self.site.schedule();
+        let lives = schedule.lives.iter().filter(|life| life.pod_uid == self.uid && !life.sandbox);
+        let lives = lives.filter(|life| life.born_unix_ms < stop_unix_ms && (life.gone_unix_ms == 0 || life.gone_unix_ms > start_unix_ms));
+        lives.map(|life| life.container_id.clone()).collect()
+    }
+
+    /// When its container failed, since then.
+    #[must_use]
+    pub fn failures_since(&self, unix_ms: i64) -> Vec<i64> {
+        let schedule = self.site.schedule();
+        let lives = schedule.lives.iter().filter(|life| life.pod_uid == self.uid && life.failed);
+        lives.map(|life| life.ended_unix_ms).filter(|&ended| ended >= unix_ms).collect()
+    }
+
+    /// Ends container and sandbox and removes the pod.
+    ///
+    /// # Errors
+    /// When a cgroup cannot be removed.
+    pub async fn stop(&self) -> Result<(), PodError> {
+        let attended = self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((orders, attendant)) = attended {
+            let _ = orders.send(Order::Stop).await;
+            let _ = attendant.await;
+        }
+        let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((child, id)) = sandbox {
+            self.end_life(child, &id, false).await?;
+        }
+        self.site.cgroups.remove(&self.path).await.map_err(|error| self.cgroup(error))?;
+        let mut schedule = self.site.schedule();
+        if let Some(record) = schedule.pods.iter_mut().find(|record| record.pod_uid == self.uid) {
+            record.gone_unix_ms = now_unix_ms();
+        }
+        Ok(())
+    }
+
+    async fn attend(self: Arc<Self>, mut programs: Vec<Program>, mut orders: mpsc::Receiver<Order>) {
+        let mut life = 0;
+        loop {
+            let Some(program) = programs.get(life).or(programs.last()) else { break };
+            let begun = self.new_life(false).and_then(|id| self.spawn(&id, program).map(|child| (id, child)));
+            let (id, mut child) = match begun {
+                Ok(begun) => begun,
+                Err(error) => {
+                    warn!(%error, "cannot start a container");
+                    break;
+                }
+            };
+            self.present.send_replace(Some(id.clone()));
+            let order = tokio::select! {
+                status = child.wait() => {
+                    life += 1;
+                    if !status.is_ok_and(|status| status.success()) {
+                        emit(&Event::Ended { owner_name: &self.spec.owner_name, container_id: &id, failures: u32::try_from(life).unwrap_or(u32::MAX) });
+                    }
+                    None
+                }
+                order = orders.recv() => Some(order.unwrap_or(Order::Stop)),
+            };
+            self.present.send_replace(None);
+            if let Err(error) = self.end_life(child, &id, !matches!(order, Some(Order::Stop))).await {
+                warn!(%error, "cannot end a container");
+                break;
+            }
+            let order = match order {
+                Some(order) => Some(order),
+                None => tokio::select! {
+                    () = tokio::time::sleep(self.delay(life)) => None,
+                    order = orders.recv() => Some(order.unwrap_or(Order::Stop)),
+                },
+            };
+            match order {
+                None => {}
+                Some(Order::Become(next)) => (programs, life) = (next, 0),
+                Some(Order::Stop) => break,
+            }
+        }
+    }
+
+    /// As a kubelet: the first restart at once (a runtime needs about a second), then back-off that doubles.
+    fn delay(&self, failures: usize) -> Duration {
+        let doublings = u32::try_from(failures.saturating_sub(2)).unwrap_or(u32::MAX).min(16);
+        if failures <= 1 { self.site.backoff / 10 } else { (self.site.backoff * 2u32.pow(doublings)).min(MAX_BACKOFF) }
+    }
+
+    fn new_life(&self, sandbox: bool) -> Result<String, PodError> {
+        let id = random_hex(64);
+        let path = self.life_path(&id);
+        let born_unix_ms = now_unix_ms();
+        self.site.cgroups.create(&path).map_err(|error| self.cgroup(error))?;
+        if !sandbox {
+            self.site.cgroups.limit(&path, Limits { pids: None, ..self.spec.limits }).map_err(|error| self.cgroup(error))?;
+        }
+        self.site.schedule().lives.push(Life {
+            pod_uid: self.uid.clone(),
+            container: if sandbox { SANDBOX.to_owned() } else { self.spec.owner_name.clone() },
+            container_id: id.clone(),
+            sandbox,
+            born_unix_ms,
+            ended_unix_ms: 0,
+            gone_unix_ms: 0,
+            failed: false,
+        });
+        Ok(id)
+    }
+
+    async fn end_life(&self, mut child: Child, id: &str, failed: bool) -> Result<(), PodError> {
+        let _ = child.start_kill();
+        let _ = child.wait().await;
+        let ended_unix_ms = now_unix_ms();
+        let removed = self.site.cgroups.remove(&self.life_path(id)).await.map_err(|error| self.cgroup(error));
+        let mut schedule = self.site.schedule();
+        if let Some(life) = schedule.lives.iter_mut().rev().find(|life| life.container_id == id) {
+            *life = Life { ended_unix_ms, gone_unix_ms: now_unix_ms(), failed, ..life.clone() };
+        }
+        removed
+    }
+
+    fn spawn(&self, id: &str, program: &Program) -> Result<Child, PodError> {
+        let path = self.site.home.program(&program.comm).map_err(|error| PodError::Home(self.spec.owner_name.clone(), error))?;
+        let mut command = Command::new(&path);
+        command.arg("enter");
+        for dir in self.site.cgroups.dirs(&self.life_path(id)) {
+            command.arg("--cgroup").arg(dir);
+        }
+        command.arg("--netns").arg(self.network.path()).arg("--parent").arg(std::process::id().to_string());
+        command.arg("--").arg(&path).arg("behave").args(&program.args);
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command.spawn().map_err(|error| PodError::Spawn(self.spec.owner_name.clone(), program.comm.clone(), error))
+    }
+
+    fn life_path(&self, id: &str) -> String {
+        format!("{}/{id}", self.path)
+    }
+
+    fn cgroup(&self, error: CgroupError) -> PodError {
+        PodError::Cgroup(self.spec.owner_name.clone(), error)
+    }
+
+    fn unattended(&self) -> PodError {
+        PodError::Unattended(self.spec.owner_name.clone())
+    }
+}
+
+/// One line of the aggregator's identity file.
+fn write_identity(file: &Mutex<std::fs::File>, pod: &PodRecord) -> std::io::Result<()> {
+    use std::io::Write;
+
+    let mut line = serde_json::json!({
+        "pod_uid": pod.pod_uid,
+        "namespace": pod.namespace,
+        "pod": pod.pod,
+        "owner_kind": pod.owner_kind,
+        "owner_name": pod.owner_name,
+        "containers": pod.containers,
+    })
+    .to_string();
+    line.push('\n');
+    // One write, so that a reader never sees half a line of ours followed by another's.
+    file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+}
+
+/// Random lower-case hexadecimal digits.
+#[must_use]
+pub fn random_hex(digits: usize) -> String {
+    let mut rng = rand::rng();
+    (0..digits).map(|_| char::from_digit(rng.random_range(0..16), 16).unwrap_or('0')).collect()
+}
+
+fn random_uid() -> String {
+    let digits = random_hex(31);
+    let variant = ['8', '9', 'a', 'b'][rand::random_range(0..4)];
+    format!("{}-{}-4{}-{variant}{}-{}", &digits[..8], &digits[8..12], &digits[12..15], &digits[15..18], &digits[18..30])
+}

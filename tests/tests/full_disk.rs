@@ -1,0 +1,140 @@
+//! A full disk, on either side: a clear error, nothing acknowledged is lost, and recovery once there is room again.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use vedette_tests::{
+    agent::{Agent, Setup},
+    aggregator::Aggregator,
+    feeder::{Feed, Node},
+    prerequisite,
+    process::free_port,
+};
+
+/// A small file system, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, size: &str) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).status().unwrap();
+        assert!(mounted.success(), "cannot mount a tmpfs on {}", path.display());
+        Self(path.to_owned())
+    }
+
+    /// Fills what is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("ballast");
+        let mut ballast = File::create(&path).unwrap();
+        let block = vec![0u8; 64 << 10];
+        while ballast.write_all(&block).is_ok() {}
+        while ballast.write_all(&[0; 512]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a process that is still going away may hold it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Whether a log says that the disk is full.
+fn says_full(log: &str) -> bool {
+    let log = log.to_lowercase();
+    log.contains("no space left") || log.contains("disk full") || log.contains("disk is full") || log.contains("enospc")
+}
+
+#[tokio::test]
+async fn history_on_a_full_disk_acknowledges_nothing_says_why_and_recovers() {
+    if !prerequisite::root("mounting a small file system") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(&folder.path().join("data"), "48m");
+    let mut aggregator = Aggregator::start(folder.path()).unwrap();
+    let node = Node::new("full", 50, 1_800);
+    let mut feed = Feed::open(&aggregator, &node).await.unwrap();
+    feed.deliver(&node, 1..=50).await.unwrap();
+
+    let ballast = disk.fill();
+    let delivered = tokio::time::timeout(Duration::from_secs(10), feed.deliver(&node, 51..=5_000)).await;
+    let acknowledged = feed.acknowledged;
+    assert!(!matches!(delivered, Ok(Ok(()))), "5,000 batches were acknowledged on a full disk");
+    let limit = Duration::from_secs(10);
+    let log = folder.path().join("vedette-aggregator.log");
+    aggregator.process.wait_for("the log says that the disk is full", limit, || says_full(&fs::read_to_string(&log).unwrap())).unwrap();
+    fs::remove_file(ballast).unwrap();
+
+    // The stream may have been refused; the process must not need a restart.
+    let last = acknowledged + 200;
+    let mut recovered = Err(anyhow::anyhow!("not tried"));
+    for _ in 0..50 {
+        recovered = async {
+            let mut feed = Feed::open(&aggregator, &node).await?;
+            assert!(feed.welcomed >= acknowledged, "acknowledged {acknowledged}, but only {} are durable", feed.welcomed);
+            let next = feed.welcomed + 1;
+            feed.deliver(&node, next..=last.max(next)).await
+        }
+        .await;
+        if recovered.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    recovered.unwrap();
+    let rows = "from observations where node = 'full' and container_id <> ''";
+    let count = aggregator.number(&format!("select count(*) {rows}")).await.unwrap();
+    let distinct = aggregator.number(&format!("select count(*) from (select distinct container_id, time {rows})")).await.unwrap();
+    assert_eq!(count, distinct);
+    assert!(count >= i64::try_from(last * 50).unwrap(), "{count} rows of {last} acknowledged batches");
+}
+
+#[tokio::test]
+async fn a_spool_on_a_full_disk_says_so_goes_on_and_states_the_gap() {
+    if !prerequisite::root("mounting a small file system") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let aggregator = Aggregator::start(folder.path()).unwrap();
+    let disk = SmallDisk::mount(&folder.path().join("disk"), "4m");
+    let setup = |address| Setup {
+        node: "spool".into(),
+        spool: folder.path().join("disk/spool"),
+        aggregator: address,
+        ca_file: aggregator.ca_file(),
+        token_file: aggregator.token_file(),
+        more: String::new(),
+    };
+    // First to an address where nobody listens: everything stays in the spool.
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+    let mut agent = Agent::start(folder.path(), &setup(nobody)).unwrap();
+    let ballast = disk.fill();
+
+    let log = folder.path().join("vedette-agent.log");
+    let limit = Duration::from_secs(20);
+    agent.process.wait_for("the log says that the disk is full", limit, || says_full(&fs::read_to_string(&log).unwrap())).unwrap();
+    fs::remove_file(ballast).unwrap();
+    agent.process.terminate().unwrap();
+    agent.process.wait(Duration::from_secs(20)).unwrap();
+    let _agent = Agent::start(folder.path(), &setup(aggregator.grpc)).unwrap();
+
+    let mut gaps = 0;
+    for _ in 0..100 {
+        gaps = aggregator.number("select count(*) from gaps where node = 'spool'").await.unwrap();
+        let rows = aggregator.number("select count(*) from observations where node = 'spool'").await.unwrap();
+        if gaps > 0 && rows > 20 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{gaps} gaps stated\n{}\n{}", fs::read_to_string(log).unwrap(), aggregator.process.log());
+}

@@ -1,0 +1,189 @@
+//! The agent on a cgroup v2 node with the systemd driver: what it delivers, against the kernel's own figures.
+//!
+//! One boot serves every assertion: `tests/vm/agent.sh` says what happens in there.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use vedette_tests::{
+    machine::{self, Console},
+    sink::Line,
+};
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Everything that the agent delivered of one container.
+#[derive(Default, Debug)]
+struct Delivered {
+    cgroup: String,
+    runtime: String,
+    restarts: u32,
+    cpu_limit_millicores: Option<u64>,
+    memory_limit_bytes: Option<u64>,
+    pids_limit: Option<u64>,
+    removed: Option<bool>,
+    rows: Vec<serde_json::Map<String, serde_json::Value>>,
+    names: Vec<String>,
+}
+
+impl Delivered {
+    fn values(&self, column: &str) -> Vec<u64> {
+        self.rows.iter().filter_map(|row| row.get(column)?.as_u64()).collect()
+    }
+
+    fn sum(&self, column: &str) -> u64 {
+        self.values(column).iter().sum()
+    }
+
+    fn last(&self, column: &str) -> Option<u64> {
+        self.values(column).last().copied()
+    }
+}
+
+/// Pod `letter`'s uid, as the scenario names it.
+fn pod_uid(letter: char) -> String {
+    format!("{}-0000-4000-8000-000000000000", letter.to_string().repeat(8))
+}
+
+struct Told {
+    containers: BTreeMap<(String, String), Delivered>,
+    node: Delivered,
+}
+
+impl Told {
+    /// The container `digit` of pod `letter`.
+    fn container(&self, letter: char, digit: char) -> &Delivered {
+        let key = (pod_uid(letter), digit.to_string().repeat(64));
+        self.containers.get(&key).unwrap_or_else(|| panic!("no container {digit} in pod {letter}: {:?}", self.containers.keys()))
+    }
+}
+
+fn told(console: &Console) -> Told {
+    let mut told = Told { containers: BTreeMap::new(), node: Delivered::default() };
+    let mut keys: BTreeMap<u32, (String, String)> = BTreeMap::new();
+    for text in console.after("GOT") {
+        match serde_json::from_str(text).unwrap() {
+            Line::Added { container, pod, id, cgroup, runtime, restarts, cpu_limit_millicores, memory_limit_bytes, pids_limit } => {
+                let key = (pod, id);
+                keys.insert(container, key.clone());
+                let delivered = told.containers.entry(key).or_default();
+                *delivered =
+                    Delivered { cgroup, runtime, restarts, cpu_limit_millicores, memory_limit_bytes, pids_limit, ..Delivered::default() };
+            }
+            Line::Row { container: 0, values, .. } => told.node.rows.push(values),
+            Line::Row { container, values, .. } => told.containers.get_mut(&keys[&container]).unwrap().rows.push(values),
+            Line::Removed { container, pod_remains } => told.containers.get_mut(&keys[&container]).unwrap().removed = Some(pod_remains),
+            Line::Process { container, comm, .. } => told.containers.get_mut(&keys[&container]).unwrap().names.push(comm),
+            Line::Hello { .. } | Line::Heartbeat { .. } | Line::Goodbye => {}
+        }
+    }
+    told
+}
+
+/// `actual` lies within a share of `expected`.
+fn near(what: &str, actual: u64, expected: u64, share: f64) {
+    let off = (actual as f64 - expected as f64).abs();
+    assert!(off <= expected as f64 * share, "{what}: the agent delivered {actual}, the kernel says {expected}");
+}
+
+#[test]
+fn what_the_agent_delivers_from_a_cgroup_v2_node_is_what_the_kernel_says() {
+    let Some(image) = machine::image() else { return };
+
+    let console = machine::boot(image, "agent", LIMIT).unwrap();
+    let told = told(&console);
+
+    let failures: Vec<_> = console.after("FAIL").collect();
+    let log: Vec<_> = console.after("AGENT").collect();
+    assert!(failures.is_empty(), "in the machine failed {failures:?}; the agent's log:\n{}", log.join("\n"));
+
+    let hog = told.container('b', 'b');
+    assert_eq!(hog.runtime, "containerd");
+    assert!(hog.cgroup.ends_with(&format!("/cri-containerd-{}.scope", "b".repeat(64))), "{}", hog.cgroup);
+    assert_eq!(hog.cpu_limit_millicores, Some(200));
+    // Between the last row and the scenario's reading of the truth lie up to two ticks of some 50.
+    near("cpu usage", hog.sum("cpu_usage_us"), console.truth("hog_usage_us").unwrap(), 0.1);
+    near("cpu per second", hog.sum("cpu_usage_us") * 1_000_000 / hog.sum("interval_us"), 200_000, 0.15);
+    // The slow tier's last reading is up to six seconds old.
+    near("throttled time", hog.sum("cpu_throttled_us"), console.truth("hog_throttled_us").unwrap(), 0.25);
+    near("pressure on cpu", hog.sum("cpu_pressure_us"), console.truth("hog_psi_cpu_us").unwrap(), 0.25);
+
+    let memory = told.container('c', 'c');
+    assert_eq!(memory.memory_limit_bytes, Some(64 << 20));
+    near("anonymous memory", memory.last("memory_anon_bytes").unwrap(), console.truth("memory_anon_bytes").unwrap(), 0.02);
+    assert!(memory.last("memory_anon_bytes").unwrap() >= 40 << 20);
+    assert_eq!(memory.last("memory_limit_bytes"), Some(64 << 20));
+
+    let pids = told.container('d', 'd');
+    assert_eq!(pids.last("pids_current"), Some(console.truth("pids_current").unwrap()));
+    assert_eq!(pids.last("pids_current"), Some(11));
+    assert_eq!((pids.last("pids_limit"), pids.pids_limit), (Some(20), Some(20)));
+
+    let server = told.container('e', 'e');
+    near("bytes sent", server.sum("net_tx_bytes"), console.truth("server_tx_bytes").unwrap(), 0.01);
+    assert!(server.sum("net_tx_bytes") >= 20 * 262_144);
+    assert_eq!(server.sum("tcp_passive_opens"), 20);
+    assert_eq!(server.sum("tcp_active_opens"), 0);
+
+    let (failed, successor) = (told.container('f', '1'), told.container('f', '2'));
+    assert_eq!(failed.removed, Some(true), "the pod lives on");
+    assert_eq!((failed.restarts, successor.restarts), (0, 1));
+    assert_eq!(successor.removed, None);
+
+    let brief = told.container('0', '5');
+    assert!(brief.removed.is_some(), "a container of 50 ms is seen to come and go");
+
+    let killed: u64 = told.containers.iter().filter(|((pod, _), _)| *pod == pod_uid('9')).map(|(_, one)| one.sum("oom_kills")).sum();
+    assert_eq!(killed, console.truth("oom_kills").unwrap());
+    assert!(killed >= 1);
+
+    assert!(told.node.sum("node_cpu_busy_us") >= hog.sum("cpu_usage_us"));
+    let total = told.node.last("node_memory_total_bytes").unwrap();
+    assert!((900 << 20..1 << 30).contains(&total), "a machine of 1 GiB has {total} bytes");
+}
+
+/// Lives shorter than this may end between two ticks without a row.
+const A_FEW_TICKS_MS: i64 = 4_000;
+
+#[test]
+fn the_agent_sees_every_container_that_the_range_runs_on_cgroup_v2() {
+    let Some(image) = machine::image() else { return };
+
+    let console = machine::boot(image, "range", LIMIT).unwrap();
+    let told = told(&console);
+
+    let failures: Vec<_> = console.after("FAIL").collect();
+    let logs: Vec<_> = console.after("RANGE").chain(console.after("AGENT")).collect();
+    assert!(failures.is_empty(), "in the machine failed {failures:?}:\n{}", logs.join("\n"));
+    let schedule: serde_json::Value = serde_json::from_str(console.after("SCHEDULE").next().unwrap()).unwrap();
+    let lives: Vec<_> = schedule["lives"].as_array().unwrap().iter().filter(|life| life["sandbox"] == false).collect();
+    assert!(lives.len() >= 10, "the range ran {} containers", lives.len());
+    let (mut expected, mut delivered) = (0, 0);
+    for life in lives {
+        let key = (life["pod_uid"].as_str().unwrap().to_owned(), life["container_id"].as_str().unwrap().to_owned());
+        let seen = told.containers.get(&key).unwrap_or_else(|| panic!("the agent never saw {life}"));
+        assert!(seen.removed.is_some(), "the agent never noticed the end of {life}");
+        let lived_ms = life["ended_unix_ms"].as_i64().unwrap() - life["born_unix_ms"].as_i64().unwrap();
+        if lived_ms >= A_FEW_TICKS_MS {
+            // The first tick has nothing to compare with, the last one may find it gone.
+            expected += lived_ms / 1_000 - 2;
+            delivered += i64::try_from(seen.rows.len()).unwrap();
+        }
+    }
+    assert!(delivered * 100 >= expected * 95, "{delivered} observations of at least {expected}");
+
+    for episode in schedule["episodes"].as_array().unwrap().iter().filter(|episode| episode["attack"] == true) {
+        let uid = episode["pod_uid"].as_str().unwrap();
+        let pod = || told.containers.iter().filter(move |((pod, _), _)| pod == uid).map(|(_, seen)| seen);
+        let sum = |column| pod().map(|seen| seen.sum(column)).sum::<u64>();
+        match episode["kind"].as_str().unwrap() {
+            "scan" => assert!(sum("tcp_active_opens") >= 20, "{episode}: {} connections opened", sum("tcp_active_opens")),
+            "flood" => assert!(sum("tcp_passive_opens") >= 10, "{episode}: {} connections accepted", sum("tcp_passive_opens")),
+            "mining" => assert!(sum("cpu_usage_us") >= 500_000, "{episode}: {} us of CPU", sum("cpu_usage_us")),
+            "exfiltration" => assert!(sum("net_tx_bytes") >= 100_000, "{episode}: {} bytes sent", sum("net_tx_bytes")),
+            "crash_loop" => assert!(pod().map(|seen| seen.restarts).max() >= Some(2), "{episode}"),
+            other => panic!("an attack of kind {other} has no assertion"),
+        }
+    }
+}
