@@ -8,12 +8,14 @@ pub mod counters;
 pub mod fleet;
 pub mod label;
 pub mod problems;
+pub mod query;
 pub mod store;
+pub mod watch;
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
-// use vedette_history::History;
+use vedette_history::History;
 use vedette_proto::v1;
 
 pub use config::Config;
@@ -24,7 +26,7 @@ pub struct Shared {
     /// The aggregator's own cluster name.
     pub cluster: Arc<str>,
     /// Observations.
-    // pub history: History,
+    pub history: History,
     /// Nodes and containers as last heard.
     pub fleet: Arc<fleet::Fleet>,
     /// Counts since the start, also on `/metrics`.

@@ -9,7 +9,8 @@ mod sql;
 mod tables;
 mod value;
 
-pub use service::QueryService;
+pub(crate) use explain::instant;
 pub(crate) use failure::status_of;
 pub(crate) use incidents::{about, checked_selector};
+pub use service::QueryService;
 pub(crate) use session::{Questions, session};

@@ -89,9 +89,7 @@ async fn forward(
         let change = match received {
             Ok(change) if wanted.is(&change) => change,
             Ok(_) => continue,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                WatchIncidentsResponse { change: IncidentChange::Missed.into(), incident: None }
-            }
+            Err(broadcast::error::RecvError::Lagged(_)) => WatchIncidentsResponse { change: IncidentChange::Missed.into(), incident: None },
             Err(broadcast::error::RecvError::Closed) => return,
         };
         if sender.send(Ok(change)).await.is_err() {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use tonic::Status;
 use vedette_proto::{
     Column, Feature, Features, Observation,
-    v1::{ExplainIncidentResponse, Incident, Label, PeersSeen, Peers, ProcessSeen, Series},
+    v1::{ExplainIncidentResponse, Incident, Label, Peers, PeersSeen, ProcessSeen, Series},
 };
 
 use super::{session, status_of};
@@ -109,7 +109,7 @@ async fn series(session: &SessionContext, incident: &Incident) -> Result<Vec<Ser
 }
 
 /// The instant as history's `time` column has it.
-pub fn instant(unix_ms: i64) -> datafusion::logical_expr::Expr {
+pub(crate) fn instant(unix_ms: i64) -> datafusion::logical_expr::Expr {
     lit(ScalarValue::TimestampMillisecond(Some(unix_ms), Some("UTC".into())))
 }
 

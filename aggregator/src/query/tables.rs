@@ -54,8 +54,7 @@ impl std::fmt::Debug for OnScan {
 /// A table of that name exists.
 pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
     use Which::{Answers, Containers, Incidents, Labels, Nodes};
-    for (name, which) in
-        [("incidents", Incidents), ("labels", Labels), ("answers", Answers), ("containers", Containers), ("nodes", Nodes)]
+    for (name, which) in [("incidents", Incidents), ("labels", Labels), ("answers", Answers), ("containers", Containers), ("nodes", Nodes)]
     {
         let schema = Sheet::new(which.columns()).schema();
         session.register_table(name, Arc::new(OnScan { which, schema, shared: shared.clone() }))?;

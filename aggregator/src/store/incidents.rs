@@ -2,9 +2,10 @@
 
 use prost::Message;
 use sqlx::{Row, sqlite::SqliteRow};
-use vedette_proto::v1::{Answer, Incident, Kind, Severity};
+use vedette_history::Protected;
+use vedette_proto::v1::{Answer, Incident, Kind, Selector, Severity};
 
-use super::{MAX_INCIDENTS, Store, StoreError, cannot, row_id};
+use super::{LabelFilter, MAX_INCIDENTS, Store, StoreError, cannot, row_id};
 
 /// What belongs to an incident reaches this far beyond its ends: retention spares it.
 const PROTECTED_MARGIN_MS: i64 = 10 * 60 * 1000;
@@ -192,31 +193,45 @@ impl Store {
         Ok(u32::try_from(open).unwrap_or(u32::MAX))
     }
 
-    /// The stretches that retention must spare: those of labels that stand and of incidents, widened by ten minutes and merged.
+    /// What retention must spare: the rows of labels that stand, and of incidents, ten minutes more on either side.
     ///
     /// # Errors
-    /// What SQLite says.
-    pub async fn protected_ranges(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+    /// What SQLite says; a row that cannot be read.
+    pub async fn protected_ranges(&self) -> Result<Vec<Protected>, StoreError> {
+        let widened = |start: i64, end: i64, selector| Protected {
+            start_unix_ms: start.saturating_sub(PROTECTED_MARGIN_MS),
+            end_unix_ms: end.saturating_add(PROTECTED_MARGIN_MS),
+            selector,
+        };
+        let mut protected = Vec::new();
+        self.for_each_label(&LabelFilter::default(), |label| {
+            let range = label.range.unwrap_or_default();
+            protected.push(widened(range.start_unix_ms, range.end_unix_ms, label.selector.unwrap_or_default()));
+        })
+        .await?;
         let rows = sqlx::query(
-            "SELECT start_unix_ms AS start, end_unix_ms AS stop FROM labels l
-               WHERE retracts IS NULL AND NOT EXISTS (SELECT 1 FROM labels r WHERE r.retracts = l.id)
-             UNION ALL
-             SELECT onset_unix_ms, CASE resolved_unix_ms WHEN 0 THEN updated_unix_ms ELSE resolved_unix_ms END FROM incidents
-             ORDER BY 1",
+            "SELECT onset_unix_ms, resolved_unix_ms, cluster, namespace, owner_kind, owner_name, container_name FROM incidents ORDER BY id",
         )
         .fetch_all(&self.readers)
         .await
         .map_err(cannot("read protected ranges"))?;
-        let mut merged: Vec<(i64, i64)> = Vec::new();
         for row in rows {
-            let start = row.get::<i64, _>(0).saturating_sub(PROTECTED_MARGIN_MS);
-            let end = row.get::<i64, _>(1).saturating_add(PROTECTED_MARGIN_MS);
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
+            let selector = Selector {
+                cluster: row.get(2),
+                namespace: row.get(3),
+                owner_kind: row.get(4),
+                owner_name: row.get(5),
+                container_name: row.get(6),
+                ..Selector::default()
+            };
+            let end = match row.get::<i64, _>(1) {
+                // Open: it has no end yet.
+                0 => i64::MAX,
+                resolved => resolved,
+            };
+            protected.push(widened(row.get(0), end, selector));
         }
-        Ok(merged)
+        Ok(protected)
     }
 }
 
