@@ -2,16 +2,29 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use jiff::Timestamp;
 
-use crate::client::ConnectArgs;
+use crate::client::{Client, ConnectArgs};
+use crate::containers::{self, ContainersArgs};
 use crate::demo::{self, DemoArgs};
-use crate::exit;
+use crate::exit::{self, Exit};
+use crate::explain;
+use crate::export::{self, ExportArgs};
+use crate::incidents::{self, IncidentsArgs};
+use crate::label::{self, AnswerArgs, LabelCommand};
+use crate::output::{Format, Output};
+use crate::query::{self, QueryArgs};
+use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
 #[derive(Debug, Parser)]
-#[command(name = "vedette", version, after_help = exit::CODES)]
+#[command(name = "vedette", version, after_help = exit::CODES, disable_help_subcommand = true)]
 struct Cli {
+    /// How to write the answer
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    output: Format,
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(subcommand)]
@@ -20,8 +33,109 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run aggregator, agent and simulated attacks on this machine
+    /// Show how the aggregator itself is
+    #[command(after_help = "\
+Examples:
+  vedette status --data-dir /var/lib/vedette
+  vedette status -o json | jq .problems")]
+    Status,
+    /// List the nodes and how they are
+    #[command(after_help = "\
+A node is live; blind (connected, but its sensor cannot read); silent (though nothing said so); or left (on purpose).
+
+Example:
+  vedette nodes -o json | jq -r '.[] | select(.state != \"live\").name'")]
+    Nodes,
+    /// List containers with what they use and what is known of their normal
+    #[command(after_help = "\
+The baseline is learning, ready, or frozen while an incident is open.
+
+Examples:
+  vedette containers --namespace shop
+  vedette containers --owner Deployment/web --gone")]
+    Containers(ContainersArgs),
+    /// List incidents, newest first, or watch them come
+    #[command(after_help = "\
+Examples:
+  vedette incidents --open
+  vedette incidents --since 24h --severity page
+  vedette incidents --watch --severity ticket
+  vedette incidents --watch -o json | jq -r .effect     # one object a line
+
+In a script (3 means that nothing matches):
+  vedette incidents --open --severity page >/dev/null && echo somebody should look")]
+    Incidents(IncidentsArgs),
+    /// Say everything that is known about an incident
+    #[command(after_help = "\
+What moved, by how much, against which baseline; each picture runs from before the onset (^) on.
+-o csv has a row per piece of evidence, -o json everything.
+
+Example:
+  vedette explain 12")]
+    Explain {
+        /// The incident
+        id: u64,
+    },
+    /// Say what a stretch of time was; nothing said is ever changed, only taken back
+    #[command(subcommand)]
+    Label(LabelCommand),
+    /// Say what an incident was
+    #[command(after_help = "\
+attack         it was one; becomes a label
+expected       real but allowed; becomes an exception, never an example of normal
+nothing-there  nothing unusual happened; becomes a label
+unsure         looked at, and undecided
+
+Examples:
+  vedette answer 12 attack --kind scan
+  vedette answer 13 expected --note \"load test until Friday\"")]
+    Answer(AnswerArgs),
+    /// Ask history in SQL
+    #[command(after_help = "\
+Tables: observations, incidents, labels, answers, containers, nodes, gaps. Read-only.
+
+Examples:
+  vedette query 'select * from observations limit 1'
+  vedette query \"select kind, count(*) from observations where time > now() - interval '1 hour' group by kind\"
+  vedette query -o csv - < question.sql > answer.csv")]
+    Query(QueryArgs),
+    /// Take the labelled history away as a file
+    #[command(after_help = "\
+Layouts:
+  full  a row per observation: identity, every column, verdict, label
+  seed  a row per 10 s: timestamp,restarts,cpu,memory,net_tx,net_rx,label
+
+Examples:
+  vedette export --since 7d --format parquet --out week.parquet
+  vedette export --layout seed --out history.csv
+  vedette export --kind mining --kind scan --format jsonl | head")]
+    Export(ExportArgs),
+    /// Run aggregator, agent and simulated attacks on this machine: a demonstration, not evidence
+    #[command(after_help = "\
+Needs root on Linux for the live run; otherwise replays a recording.
+
+Examples:
+  vedette demo
+  vedette demo --report demo.json
+  vedette demo --keep")]
     Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  vedette completion bash > /etc/bash_completion.d/vedette
+  vedette completion zsh > \"${fpath[1]}/_vedette\"
+  vedette completion fish > ~/.config/fish/completions/vedette.fish")]
+    Completion {
+        /// The shell
+        #[arg(value_parser = shell())]
+        shell: Shell,
+    },
+}
+
+/// The shells whose completion is tried in tests.
+fn shell() -> impl clap::builder::TypedValueParser<Value = Shell> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>())
 }
 
 /// Parses the command line, runs the command, reports an error in one line.
@@ -42,19 +156,77 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut output = Output::stdout(cli.output);
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
+            output.sink.write_all(&script)?;
+            output.sink.flush()?;
+            Ok(Exit::Ok.into())
+        }
+        command => ask(command, &cli.connect, &mut output).await.map(ExitCode::from),
+    }
+}
+
+async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> anyhow::Result<Exit> {
+    let target = connect.target()?;
+    let mut client: Client = crate::progress::waiting("connecting", target.connect()).await?;
+    let client = &mut client;
+    let now = Timestamp::now();
+    match command {
+        Command::Status => status::status(client, output, now.as_millisecond()).await,
+        Command::Nodes => status::nodes(client, output, now.as_millisecond()).await,
+        Command::Containers(args) => containers::run(args, client, output).await,
+        Command::Incidents(args) if args.watch => watch::run(args, &target, client.clone(), output).await,
+        Command::Incidents(args) => incidents::run(args, client, output, now).await,
+        Command::Explain { id } => explain::run(id, client, output, now).await,
+        Command::Label(command) => label::run(command, client, output, now).await,
+        Command::Answer(args) => label::answer(args, client, output).await,
+        Command::Query(args) => query::run(args, client, output).await,
+        Command::Export(args) => export::run(args, client, now).await,
+        Command::Demo(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let taught = command.has_subcommands() || help.contains("Example");
+            assert!(taught, "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn words_are_read_in_both_spellings() {
+        for line in ["answer 1 nothing-there", "answer 1 nothing_there", "incidents --kind crash-loop", "incidents --kind crash_loop"] {
+            assert!(Cli::try_parse_from(std::iter::once("vedette").chain(line.split(' '))).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["vedette", "incidents", "--kind", "burglary"]).is_err());
+    }
+
+    #[test]
+    fn completion_knows_every_command() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for command in Cli::command().get_subcommands() {
+                assert!(script.contains(command.get_name()), "{shell} does not know {}", command.get_name());
+            }
+        }
     }
 }

@@ -33,7 +33,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Characters that a terminal obeys, that reorder the line, or that cannot be seen.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'

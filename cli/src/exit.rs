@@ -83,6 +83,15 @@ impl From<Status> for Stop {
     }
 }
 
+/// The exit of a list of so many rows; where it has none, a person is told why.
+pub fn found(rows: u64, otherwise: &str) -> Exit {
+    if rows > 0 {
+        return Exit::Ok;
+    }
+    eprintln!("vedette: {otherwise}");
+    Exit::NothingFound
+}
+
 /// Where an error ends: its exit code, and its line unless nobody is left to read it.
 pub fn of_error(error: &anyhow::Error) -> (Exit, Option<String>) {
     // `vedette query ... | head` closes the pipe when it has seen enough; that is no failure.

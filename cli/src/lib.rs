@@ -7,9 +7,31 @@ mod command;
 pub mod client;
 pub mod settings;
 
+mod containers;
+mod explain;
+pub mod export;
+mod incidents;
+mod label;
+mod query;
+mod status;
+mod watch;
+
 pub mod demo;
+
+pub mod vocabulary;
+pub mod when;
+pub mod which;
+
+pub mod cell;
+mod csv;
+mod json;
+pub mod output;
+mod progress;
+pub mod sparkline;
+mod table;
 
 pub mod escape;
 pub mod exit;
+pub mod units;
 
 pub use command::main;

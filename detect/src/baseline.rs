@@ -22,6 +22,13 @@ pub fn from_log(feature: Feature, y: f32) -> f32 {
     (feature.floor() * (y.exp() - 1.0)).max(0.0)
 }
 
+/// Seconds of samples that a feature needs before it serves: less for slow tiers, whose samples are averages already and
+/// begin later, so that all of a workload's features are ready at about the same time.
+#[inline]
+pub fn needed_s(place: usize, ready_s: f32) -> f32 {
+    if crate::container::FAST >> place & 1 == 1 { ready_s } else { ready_s * t::SLOW_READY }
+}
+
 /// The normal of one feature.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Track {
@@ -102,6 +109,6 @@ impl Baseline {
     /// Whether the feature at a place has been seen long enough to serve.
     #[inline]
     pub fn ready(&self, place: usize, ready_s: f32) -> bool {
-        self.tracks[place].seconds >= ready_s
+        self.tracks[place].seconds >= needed_s(place, ready_s)
     }
 }

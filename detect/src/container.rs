@@ -9,8 +9,8 @@ use crate::{
     trend::Trend,
 };
 
-/// Features of the fast tier; the others are slow or rare.
-const FAST: u64 = bit(Feature::CpuCores)
+/// Features of the fast tier, and the ratio; the others are slow or rare.
+pub const FAST: u64 = bit(Feature::CpuCores)
     | bit(Feature::RxBytesPerSec)
     | bit(Feature::TxBytesPerSec)
     | bit(Feature::TxExcessBytesPerSec)
@@ -58,6 +58,8 @@ pub struct Container {
     pub first_seen_ms: i64,
     /// How many containers held its place before.
     pub restarts: u32,
+    /// It was running when its agent started.
+    pub already_running: bool,
     /// Its past is not known: it was there when the agent or this cluster's first data came.
     pub past_unknown: bool,
     /// Event time of the last observation.
@@ -142,6 +144,7 @@ impl Container {
             is_node: id.is_empty(),
             first_seen_ms: 0,
             restarts: 0,
+            already_running: false,
             past_unknown: false,
             last_ms: i64::MIN,
             slow_ms: i64::MIN,
@@ -181,7 +184,7 @@ impl Container {
             let level = &mut self.level[place];
             if level.is_nan() {
                 // A container that runs already starts where it is; the rates of a new one start from nothing.
-                *level = if is_gauge(place) || self.past_unknown { fresh.y[place] } else { fresh.y[place] * weight };
+                *level = if is_gauge(place) || self.already_running { fresh.y[place] } else { fresh.y[place] * weight };
             } else {
                 *level += (fresh.y[place] - *level) * weight;
             }

@@ -69,6 +69,7 @@ impl Detector {
         let mut container = Container::new(place, at.container_id, shown_pod);
         container.first_seen_ms = added.first_seen_unix_ms;
         container.restarts = added.restarts;
+        container.already_running = added.already_running;
         container.past_unknown = added.already_running;
         self.fleet.containers.insert(at.key, Box::new(container));
         let of = &mut self.fleet.workloads[workload as usize];

@@ -34,6 +34,28 @@ pub fn human(unit: &str, x: f32) -> String {
     }
 }
 
+/// What is seen, in full; what it is called names the unit where things are counted.
+fn seen(feature: Feature, x: f32) -> String {
+    match feature.unit() {
+        "B" | "B/s" | "1/s" | "ratio" | "cores" => human(feature.unit(), x),
+        _ => short(x),
+    }
+}
+
+/// What is normal, beside what is seen: the unit again only where it scales.
+fn usual(feature: Feature, x: f32) -> String {
+    match feature.unit() {
+        "B" | "B/s" | "ratio" => human(feature.unit(), x),
+        "1/s" => format!("{}/s", short(x)),
+        _ => short(x),
+    }
+}
+
+/// An end of the band.
+fn edge(feature: Feature, x: f32) -> String {
+    usual(feature, x).trim_end_matches("/s").to_owned()
+}
+
 fn bytes(x: f32) -> String {
     let (x, unit) = match x {
         x if x >= 1e9 => (x / 1e9, "GB"),
@@ -67,13 +89,12 @@ fn of_feature(view: &View<'_>, feature: Feature, unix_ms: i64) -> Option<Ranked>
         unix_ms,
         ..v1::Evidence::default()
     };
-    let seen = format!("{} {}", feature.phrase(), human(unit, observed));
+    let seen = format!("{} {}", feature.phrase(), seen(feature, observed));
     if view.ready(feature) {
         let track = view.baseline.track(feature as usize);
         let [low, centre, high] = [track.low(), track.centre, track.high()].map(|y| from_log(feature, y));
-        // The band is the same unit as what stands before it.
-        let band = format!("{} to {}", human(unit, low), human(unit, high));
-        evidence.sentence = format!("{seen}, normally {} ({band})", human(unit, centre));
+        let band = format!("{} to {}", edge(feature, low), edge(feature, high));
+        evidence.sentence = format!("{seen}, normally {} ({band})", usual(feature, centre));
         evidence.expected = Some(f64::from(centre));
         evidence.expected_low = Some(f64::from(low));
         evidence.expected_high = Some(f64::from(high));
@@ -93,8 +114,8 @@ fn compared(seen: &str, prior: &Prior, feature: Feature) -> (String, String) {
             format!(
                 "{seen}; no baseline yet: of {} other workloads of this cluster half stay below {}, three quarters below {}",
                 prior.workloads,
-                human(feature.unit(), median),
-                human(feature.unit(), upper)
+                usual(feature, median),
+                usual(feature, upper)
             ),
             "prior of the cluster".to_owned(),
         ),

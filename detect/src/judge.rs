@@ -6,7 +6,7 @@ use vedette_proto::{
 };
 
 use crate::{
-    baseline::PLACES,
+    baseline::{PLACES, needed_s},
     container::{Container, Fresh, bit},
     evidence::{self, Ranked},
     fleet::{Cluster, Node, Workload},
@@ -92,7 +92,7 @@ fn share_traffic(container: &Container, around: &mut Surroundings<'_>, fresh: &F
     }
     let growth = |place: usize| {
         let track = around.workload.baseline.track(place);
-        if track.seconds >= around.ready_s { (container.level[place] - track.centre).max(0.0) } else { 0.0 }
+        if around.workload.baseline.ready(place, around.ready_s) { (container.level[place] - track.centre).max(0.0) } else { 0.0 }
     };
     around.pod.traffic = PodTraffic { growth: growth(rx).max(growth(tx)), rx_log: container.level[rx], tx_log: container.level[tx] };
 }
@@ -130,6 +130,9 @@ fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, no
     if around.frozen || now >= t::HOLD || container.score >= t::HOLD {
         return;
     }
+    if !container.already_running && container.last_ms - container.first_seen_ms < t::UNTAUGHT_MS {
+        return;
+    }
     let alive = around.workload.alive.max(1) as f32;
     let mut rest = fresh.mask;
     while rest != 0 {
@@ -138,7 +141,7 @@ fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, no
         debug_assert!(place < PLACES);
         let seconds = fresh.seconds(place) / alive;
         let track = around.workload.baseline.track_mut(place);
-        track.learn(fresh.y[place], container.level[place], seconds, around.ready_s);
+        track.learn(fresh.y[place], container.level[place], seconds, needed_s(place, around.ready_s));
     }
 }
 

@@ -111,7 +111,7 @@ pub const SIGNATURES: [Signature; 9] = [
         kind: Kind::Mining,
         key: Feature::CpuCores,
         warm_tau_s: 5.5,
-        cold_tau_s: 11.0,
+        cold_tau_s: 9.0,
         shows: &[Feature::CpuCores, Feature::CpuThrottledRatio, Feature::MemoryAnonBytes, Feature::MemoryWorkingSetBytes],
         stated: "CPU beyond normal and sustained, which traffic, disk reads, connections and processes do not explain",
         matches: mining,

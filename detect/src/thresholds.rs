@@ -20,6 +20,10 @@ pub const SLOW_AGE_MS: i64 = 15_000;
 /// The same for the rare tier.
 pub const RARE_AGE_MS: i64 = 30_000;
 
+/// Share of the fast tier's learning time that slower tiers need.
+pub const SLOW_READY: f32 = 0.7;
+/// The first moments of a container's life are start-up: they teach nothing, or every workload would know a full core.
+pub const UNTAUGHT_MS: i64 = 8_000;
 /// Time constant of the centre and the spread, once as much was seen.
 pub const CENTRE_TAU_S: f32 = 600.0;
 /// How fast the top of the band follows upwards what the gate lets through.

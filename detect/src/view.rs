@@ -59,7 +59,7 @@ impl View<'_> {
     pub fn beyond(&self, place: usize) -> Option<f32> {
         let y = self.container.known(place)?;
         let track = self.baseline.track(place);
-        (track.seconds >= self.ready_s).then(|| y - track.high() - track.margin(self.ready_s))
+        self.baseline.ready(place, self.ready_s).then(|| y - track.high() - track.margin(self.ready_s))
     }
 
     /// How far beyond normal a feature is, 0 to 1: against the own baseline where it serves, else against cold levels.

@@ -126,3 +126,22 @@ fn no_test_is_ignored() {
 
     none(&ignored, "a test runs, or says why it cannot (vedette_tests::prerequisite)");
 }
+
+/// The value of a dotted key in a shipped configuration file.
+fn shipped(path: &str, key: &str) -> String {
+    let table: toml::Table = fs::read_to_string(checkout::root().join(path)).unwrap().parse().unwrap();
+    let mut value = toml::Value::Table(table);
+    for part in key.split('.') {
+        value = value.get(part).unwrap_or_else(|| panic!("{path} has no {key}")).clone();
+    }
+    value.as_str().unwrap_or_else(|| panic!("{key} in {path} is not text")).to_owned()
+}
+
+#[test]
+fn an_agent_looks_for_the_aggregator_where_it_listens() {
+    let port = |address: String| address.rsplit(':').next().map(str::to_owned);
+
+    let (listens, looks) = (shipped("aggregator/aggregator.toml", "grpc.listen"), shipped("agent/agent.toml", "uplink.endpoint"));
+
+    assert_eq!(port(listens), port(looks));
+}
