@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::FieldRef;
 use datafusion::prelude::{SQLOptions, SessionContext};
 use futures::StreamExt;
 use prost::Message;
@@ -68,9 +69,9 @@ async fn run(session: &SessionContext, sql: &str, max_rows: usize, parts: &Parts
     let frame = session.sql_with_options(sql, read_only).await.map_err(|error| status_of(&error))?;
     let mut batches = frame.execute_stream().await.map_err(|error| status_of(&error))?;
 
-    let columns =
-        batches.schema().fields().iter().map(|field| QueryColumn { name: field.name().clone(), data_type: field.data_type().to_string() });
-    let mut part = Part { response: QueryResponse { columns: columns.collect(), ..QueryResponse::default() }, bytes: 0, parts };
+    let column = |field: &FieldRef| QueryColumn { name: field.name().clone(), data_type: field.data_type().to_string() };
+    let columns = batches.schema().fields().iter().map(column).collect();
+    let mut part = Part { response: QueryResponse { columns, ..QueryResponse::default() }, bytes: 0, parts };
     // The columns go ahead, so that a client can print its header while rows are looked for.
     part.send().await?;
     let mut rows = 0;
