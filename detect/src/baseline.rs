@@ -94,6 +94,11 @@ impl Default for Baseline {
 }
 
 impl Baseline {
+    /// Nothing was learnt yet.
+    pub fn is_empty(&self) -> bool {
+        self.tracks.iter().all(|track| track.seconds == 0.0)
+    }
+
     /// The normal of the feature at a place.
     #[inline]
     pub fn track(&self, place: usize) -> &Track {

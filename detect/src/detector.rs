@@ -252,7 +252,8 @@ impl Detector {
         Some(place)
     }
 
-    /// Identity became known or changed: the container keeps its levels and takes the other workload's baseline.
+    /// Identity became known or changed: the container keeps its levels and takes the other workload's baseline; where
+    /// that has none yet, it brings what it learnt under its old name.
     fn move_container(&mut self, at: ContainerAt<'_>, unix_ms: i64) {
         let cluster = self.fleet.cluster(at.cluster);
         let node = self.fleet.node(cluster, at.node);
@@ -262,8 +263,13 @@ impl Detector {
         if !at.pod_name.is_empty() {
             container.pod = at.pod_name.into();
         }
-        self.fleet.workloads[from as usize].alive = self.fleet.workloads[from as usize].alive.saturating_sub(1);
+        let from = &mut self.fleet.workloads[from as usize];
+        from.alive = from.alive.saturating_sub(1);
+        let learnt = from.baseline.clone();
         let to = &mut self.fleet.workloads[to as usize];
+        if to.baseline.is_empty() {
+            to.baseline = learnt;
+        }
         to.alive += 1;
         to.last_ms = to.last_ms.max(unix_ms);
     }

@@ -7,6 +7,7 @@ use vedette_range::{
     clean,
     enter::{EnterArgs, enter},
     home::Home,
+    probe::probe,
     run::{RunArgs, run},
 };
 
@@ -28,6 +29,8 @@ enum Command {
         #[arg(long)]
         root_cgroup: Option<String>,
     },
+    /// Say whether a run is possible here: makes a cgroup and a network of its own, and removes them
+    Probe,
     /// Become a process of a container
     #[command(hide = true)]
     Enter(EnterArgs),
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<()> {
 async fn conduct(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run(args).await,
+        Command::Probe => probe().await,
         Command::Clean { root_cgroup } => {
             let one = root_cgroup.is_some();
             for name in root_cgroup.map_or_else(Home::names, |name| vec![name]) {

@@ -5,6 +5,7 @@
 mod baseline;
 mod failures;
 mod kinds;
+mod limits;
 mod lookalikes;
 mod properties;
 mod silence;
