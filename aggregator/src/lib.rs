@@ -6,12 +6,16 @@
 pub mod config;
 pub mod counters;
 pub mod fleet;
+pub mod label;
 pub mod problems;
+pub mod query;
+pub mod store;
+pub mod watch;
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
-// use vedette_history::History;
+use vedette_history::History;
 use vedette_proto::v1;
 
 pub use config::Config;
@@ -22,11 +26,13 @@ pub struct Shared {
     /// The aggregator's own cluster name.
     pub cluster: Arc<str>,
     /// Observations.
-    // pub history: History,
+    pub history: History,
     /// Nodes and containers as last heard.
     pub fleet: Arc<fleet::Fleet>,
     /// Counts since the start, also on `/metrics`.
     pub counters: Arc<counters::Counters>,
+    /// Labels, answers, incidents, audit.
+    pub store: store::Store,
     /// What is wrong with the aggregator itself.
     pub problems: Arc<problems::Problems>,
     /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.

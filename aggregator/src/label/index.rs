@@ -156,6 +156,13 @@ impl LabelIndex {
         merge(stretches)
     }
 
+    /// The ranges of labels of these kinds, in no order, whether or not another label overrules them.
+    #[must_use]
+    pub fn ranges_of(&self, kinds: &[Kind]) -> Vec<(i64, i64)> {
+        let wanted = self.entries.iter().filter(|entry| kinds.contains(&entry.said.kind));
+        wanted.map(|entry| (entry.start, entry.end)).collect()
+    }
+
     fn candidates<'a>(&'a self, container: &Identity<'_>) -> impl Iterator<Item = &'a Entry> {
         let texts = fields(container);
         let container_id = container.container_id.to_owned();
