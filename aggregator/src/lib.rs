@@ -3,15 +3,30 @@
 //! `ingest` (one task per stream) -> `pipeline` (the one task that owns the detector) -> `keep` (durable, then acknowledged).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod accept;
+mod clock;
 pub mod config;
 pub mod counters;
+pub mod data_dir;
 pub mod fleet;
+mod http;
+pub mod identity;
+pub mod ingest;
+mod keep;
+mod maintain;
+pub mod pipeline;
 pub mod problems;
+mod roster;
+pub mod serve;
+mod services;
+pub mod store;
+pub mod tls;
+pub mod token;
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
-// use vedette_history::History;
+use vedette_history::History;
 use vedette_proto::v1;
 
 pub use config::Config;
@@ -22,7 +37,9 @@ pub struct Shared {
     /// The aggregator's own cluster name.
     pub cluster: Arc<str>,
     /// Observations.
-    // pub history: History,
+    pub history: History,
+    /// Labels, answers, incidents, audit.
+    pub store: store::Store,
     /// Nodes and containers as last heard.
     pub fleet: Arc<fleet::Fleet>,
     /// Counts since the start, also on `/metrics`.
