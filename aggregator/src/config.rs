@@ -26,7 +26,7 @@ pub struct Config {
     /// Who the containers are where no API server says it.
     pub identity: Identity,
     /// Write-ahead log, Parquet, retention. A relative `dir` is below `data_dir`.
-    // pub history: vedette_history::Config,
+    pub history: vedette_history::Config,
     /// Facts, baselines, incidents.
     pub detect: vedette_detect::Config,
 }
@@ -41,7 +41,7 @@ impl Default for Config {
             tls: Tls::default(),
             ingest: Ingest::default(),
             identity: Identity::default(),
-            // history: vedette_history::Config::default(),
+            history: vedette_history::Config::default(),
             detect: vedette_detect::Config::default(),
         }
     }
@@ -195,6 +195,15 @@ impl Config {
         })?;
         config.check()?;
         Ok(config)
+    }
+
+    /// History's configuration: its default or a relative `dir` is below `data_dir`.
+    #[must_use]
+    pub fn history(&self) -> vedette_history::Config {
+        let mut history = self.history.clone();
+        let default = history.dir == vedette_history::Config::default().dir;
+        history.dir = self.data_dir.join(if default { Path::new("history") } else { &history.dir });
+        history
     }
 
     /// Checks what types cannot.

@@ -286,6 +286,12 @@ impl Fleet {
         }
     }
 
+    /// Names of the clusters that are remembered: the own one and replays.
+    #[must_use]
+    pub fn clusters(&self) -> std::collections::HashSet<String> {
+        self.read().by_name.keys().map(|(cluster, _)| cluster.clone()).collect()
+    }
+
     /// What the detector needs to judge silence; the closure runs under the lock.
     pub fn presence<T>(&self, mut each: impl FnMut(&v1::Node, bool, bool, bool) -> T) -> Vec<T> {
         self.read().nodes.values().map(|node| each(&node.message, node.streams > 0, node.left, !node.sensor_ready)).collect()

@@ -3,14 +3,31 @@
 //! `ingest` (one task per stream) -> `pipeline` (the one task that owns the detector) -> `keep` (durable, then acknowledged).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod accept;
+mod clock;
 pub mod config;
 pub mod counters;
+pub mod data_dir;
+pub mod export;
 pub mod fleet;
+mod http;
+pub mod identity;
+pub mod ingest;
+mod keep;
 pub mod label;
+mod maintain;
+pub mod pipeline;
 pub mod problems;
 pub mod query;
+mod roster;
+pub mod serve;
+mod services;
 pub mod store;
+pub mod tls;
+pub mod token;
 pub mod watch;
+#[cfg(test)]
+mod world;
 
 use std::sync::Arc;
 
@@ -27,12 +44,12 @@ pub struct Shared {
     pub cluster: Arc<str>,
     /// Observations.
     pub history: History,
+    /// Labels, answers, incidents, audit.
+    pub store: store::Store,
     /// Nodes and containers as last heard.
     pub fleet: Arc<fleet::Fleet>,
     /// Counts since the start, also on `/metrics`.
     pub counters: Arc<counters::Counters>,
-    /// Labels, answers, incidents, audit.
-    pub store: store::Store,
     /// What is wrong with the aggregator itself.
     pub problems: Arc<problems::Problems>,
     /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, sync::Mutex};
 pub enum Source {
     /// Observations cannot be made durable.
     History,
+    /// Sealing, merging or retention fails; observations are still durable.
+    Sealing,
     /// Incidents cannot be saved.
     Store,
     /// The identity file has errors.

@@ -14,3 +14,6 @@ pub(crate) use failure::status_of;
 pub(crate) use incidents::{about, checked_selector};
 pub use service::QueryService;
 pub(crate) use session::{Questions, session};
+
+#[cfg(test)]
+mod tests;

@@ -153,7 +153,9 @@ impl Cells {
         Ok(match column.data_type() {
             DataType::Int64 => Self::Integer(column.as_primitive::<Int64Type>().clone()),
             // Through its decimal text a 32-bit score would print as 0.30000001192092896.
-            DataType::Float32 => Self::Number(cast(&cast(column, &DataType::Utf8)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+            DataType::Float32 => {
+                Self::Number(cast(&cast(column, &DataType::Utf8)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+            }
             DataType::Float64 => Self::Number(column.as_primitive::<Float64Type>().clone()),
             DataType::Boolean => Self::Truth(column.as_boolean().clone()),
             DataType::Timestamp(..) => Self::Instant(column.as_primitive::<TimestampMillisecondType>().clone()),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, RecordBatch, StringArray, StringBuilder},
+    array::{ArrayRef, AsArray, BooleanArray, BooleanBuilder, RecordBatch, StringArray, StringBuilder},
     compute::{cast, filter_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType},
     error::ArrowError,
@@ -23,8 +23,7 @@ pub struct Labeller {
 }
 
 /// The columns that identify a row, in the order of [`Identity`].
-const IDENTITY: [&str; 8] =
-    ["cluster", "node", "namespace", "owner_kind", "owner_name", "container_name", "pod_uid", "container_id"];
+const IDENTITY: [&str; 8] = ["cluster", "node", "namespace", "owner_kind", "owner_name", "container_name", "pod_uid", "container_id"];
 
 /// The schema of the file: history's, and the label.
 pub fn schema(history: &Schema) -> SchemaRef {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Shared,
-    label::LabelIndex,
+    label::{Identity, LabelIndex},
     query::{Questions, session, status_of},
 };
 
@@ -128,14 +128,14 @@ impl File<'_> {
         self.send(bytes).await
     }
 
-    async fn send(&self, bytes: Vec<u8>) -> Result<(), Status> {
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Status> {
         for part in bytes.chunks(PART_BYTES) {
             self.message(part.to_vec()).await?;
         }
         Ok(())
     }
 
-    async fn message(&self, data: Vec<u8>) -> Result<(), Status> {
+    async fn message(&mut self, data: Vec<u8>) -> Result<(), Status> {
         let message = ExportResponse { data, rows: self.rows, total_rows: self.total_rows };
         self.parts.send(Ok(message)).await.map_err(|_| Status::cancelled("the client went away"))
     }
@@ -165,7 +165,7 @@ async fn full_rows(history: DataFrame, scope: &Scope, labels: LabelIndex, file: 
 }
 
 async fn seed_rows(session: &SessionContext, scope: &Scope, labels: &LabelIndex, file: &mut File<'_>) -> Result<(), Status> {
-    let attacks = labels.attack_stretches(&(&scope.selector).into());
+    let attacks = labels.attack_stretches(&Identity::from(&scope.selector));
     // The nodes' own rows would count everything twice.
     let subject = || scope.subject().and(col("container_id").not_eq(lit("")));
     let table = session.table("observations").await.map_err(|error| status_of(&error))?;
@@ -180,7 +180,8 @@ async fn seed_rows(session: &SessionContext, scope: &Scope, labels: &LabelIndex,
         let end = (step + steps - 1).min(last);
         // (step - 1) * 10 s < time <= end * 10 s, within the range asked for.
         let range = (scope.range.0.max((step - 1) * STEP_MS + 1), scope.range.1.min(end * STEP_MS + 1));
-        let mut batches = points(rows(range)?).map_err(|error| status_of(&error))?.execute_stream().await.map_err(|error| status_of(&error))?;
+        let mut batches =
+            points(rows(range)?).map_err(|error| status_of(&error))?.execute_stream().await.map_err(|error| status_of(&error))?;
         while let Some(batch) = batches.next().await {
             add_points(&mut fold, &batch.map_err(|error| status_of(&error))?)?;
         }
@@ -204,15 +205,8 @@ async fn ends(rows: DataFrame) -> Result<Option<(i64, i64)>, Status> {
     Ok(end(0).zip(end(1)))
 }
 
-const POINT: [&str; 7] = [
-    "interval_us",
-    "cpu_usage_us",
-    "memory_current_bytes",
-    "memory_working_set_bytes",
-    "net_tx_bytes",
-    "net_rx_bytes",
-    "restarts",
-];
+const POINT: [&str; 7] =
+    ["interval_us", "cpu_usage_us", "memory_current_bytes", "memory_working_set_bytes", "net_tx_bytes", "net_rx_bytes", "restarts"];
 
 fn points(rows: DataFrame) -> datafusion::error::Result<DataFrame> {
     rows.select(["time", "node", "container_id"].into_iter().chain(POINT).map(col))
@@ -249,3 +243,6 @@ fn add_points(fold: &mut Fold, batch: &RecordBatch) -> Result<(), Status> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

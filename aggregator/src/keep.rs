@@ -1,0 +1,111 @@
+//! Makes scored batches durable, in order and overlapping, and tells each stream how far it is; saves and tells of incidents.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use futures::{StreamExt, stream::FuturesOrdered};
+use tokio::sync::{broadcast, mpsc};
+use vedette_detect::Change;
+use vedette_history::{History, HistoryError, Receipt};
+use vedette_proto::v1;
+
+use crate::{
+    counters::Counters,
+    ingest::Peer,
+    pipeline::Scored,
+    problems::{Problems, Source},
+    store::Store,
+};
+
+/// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
+pub async fn batches(history: History, mut queue: mpsc::Receiver<Scored>, in_flight: usize, counters: Arc<Counters>, problems: Arc<Problems>) {
+    let mut waiting = FuturesOrdered::new();
+    let mut open = true;
+    while open || !waiting.is_empty() {
+        tokio::select! {
+            scored = queue.recv(), if open && waiting.len() < in_flight => match scored {
+                Some(Scored { peer, batch }) => {
+                    let (sequence, rows) = (batch.sequence, batch.block.rows.len() as u64);
+                    // Submitting fixes the order; history refuses what follows a batch that failed.
+                    let receipt = history.submit(batch).await;
+                    waiting.push_back(durable(peer, sequence, rows, receipt));
+                }
+                None => open = false,
+            },
+            Some((peer, sequence, rows, outcome)) = waiting.next(), if !waiting.is_empty() => {
+                counters.durable_queue.dec();
+                match &outcome {
+                    Ok(()) => {
+                        counters.batches.inc();
+                        counters.observations.inc_by(rows);
+                        problems.clear(Source::History);
+                    }
+                    Err(error) => {
+                        counters.appends_failed.inc();
+                        problems.state(Source::History, error.to_string());
+                        tracing::error!(node = %peer.node, sequence, %error, "batch is not durable");
+                    }
+                }
+                peer.progress.send_modify(|progress| {
+                    progress.finished += 1;
+                    match outcome {
+                        Ok(()) if progress.failed.is_none() => progress.durable = sequence.max(progress.durable),
+                        Ok(()) => {}
+                        Err(error) => progress.failed = Some(error.to_string()),
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn durable(
+    peer: Arc<Peer>,
+    sequence: u64,
+    rows: u64,
+    receipt: Result<Receipt, HistoryError>,
+) -> (Arc<Peer>, u64, u64, Result<(), HistoryError>) {
+    let outcome = match receipt {
+        Ok(receipt) => receipt.durable().await,
+        Err(error) => Err(error),
+    };
+    (peer, sequence, rows, outcome)
+}
+
+/// Saves incidents and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem.
+pub async fn incidents(
+    store: Store,
+    mut queue: mpsc::Receiver<Change>,
+    changes: broadcast::Sender<v1::WatchIncidentsResponse>,
+    counters: Arc<Counters>,
+    problems: Arc<Problems>,
+) {
+    // Bounded by detect.max_open_incidents.
+    let mut open: HashMap<u64, v1::Severity> = HashMap::new();
+    while let Some(Change { change, incident, reasoning }) = queue.recv().await {
+        match store.save_incident(&incident, &reasoning).await {
+            Ok(()) => problems.clear(Source::Store),
+            Err(error) => {
+                tracing::error!(incident = incident.id, %error, "cannot save incident");
+                problems.state(Source::Store, format!("incident {}: {error}", incident.id));
+            }
+        }
+        if change == v1::IncidentChange::Opened {
+            counters.incident_opened(incident.severity());
+            tracing::info!(incident = incident.id, severity = incident.severity().word(), summary = ?incident.summary, "incident opened");
+        }
+        match incident.resolved_unix_ms {
+            0 => open.insert(incident.id, incident.severity()),
+            _ => open.remove(&incident.id),
+        };
+        let mut by_severity = BTreeMap::new();
+        for severity in open.values() {
+            *by_severity.entry(*severity).or_insert(0) += 1;
+        }
+        counters.incidents_open(&by_severity);
+        // Nobody watching is no error.
+        let _ = changes.send(v1::WatchIncidentsResponse { change: change.into(), incident: Some(incident) });
+    }
+}

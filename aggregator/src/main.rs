@@ -1,0 +1,63 @@
+//! `vedette-aggregator`: reads the configuration, opens the outside, serves until SIGTERM or SIGINT.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use vedette_aggregator::{Config, serve};
+
+/// Takes in what Vedette's agents observe, tells normal from abnormal, keeps a labelled history and answers questions.
+#[derive(Parser)]
+#[command(name = "vedette-aggregator", version, about)]
+struct Arguments {
+    /// The configuration; without it the defaults hold (see aggregator.toml)
+    #[arg(long, value_name = "FILE", env = "VEDETTE_AGGREGATOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check configuration and identity file, and end
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("VEDETTE_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vedette-aggregator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another crypto provider is installed already");
+    }
+    let config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    config.check()?;
+    if arguments.check {
+        config.detect.check()?;
+        vedette_aggregator::identity::Identity::new(config.identity.file.clone()).refresh()?;
+        println!("configuration is valid");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let mut aggregator = serve::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = aggregator.failed() => anyhow::bail!("the gRPC server ended on its own"),
+        }
+        aggregator.stop().await;
+        Ok(())
+    })
+}

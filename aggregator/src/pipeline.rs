@@ -1,0 +1,306 @@
+//! The one task that owns the detector: names rows, scores them, hands them on to be kept, and tells of incidents.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use vedette_detect::{Change, Detector, NodeHeard, SubjectKey};
+use vedette_history::{StoredBatch, StoredVerdict};
+use vedette_proto::v1;
+
+use crate::{
+    clock,
+    counters::Counters,
+    fleet::Fleet,
+    identity::{Identity, IdentityError},
+    ingest::{Delivery, Peer, Work},
+    problems::{Problems, Source},
+    roster::{Met, Roster},
+};
+
+/// How often silence is judged and the identity file looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Every how many ticks the baselines' states are shown in the fleet.
+const BASELINE_TICKS: u64 = 5;
+
+/// A batch on its way to be durable.
+#[derive(Debug)]
+pub struct Scored {
+    /// Whose progress it is.
+    pub peer: Arc<Peer>,
+    /// What is stored.
+    pub batch: StoredBatch,
+}
+
+/// Everything the pipeline works with.
+pub struct Pipeline {
+    /// All classifier and incident state.
+    pub detector: Detector,
+    /// Names.
+    pub identity: Identity,
+    /// What services see.
+    pub fleet: Arc<Fleet>,
+    /// Counts.
+    pub counters: Arc<Counters>,
+    /// Complaints.
+    pub problems: Arc<Problems>,
+    /// The aggregator's own cluster.
+    pub cluster: Arc<str>,
+    /// Since when the aggregator runs, Unix milliseconds.
+    pub started_unix_ms: i64,
+    /// To the keeper; full means that the disk is slower than the agents.
+    pub keep: mpsc::Sender<Scored>,
+    /// To the one who saves incidents.
+    pub incidents: mpsc::Sender<Change>,
+    roster: Roster,
+    /// Newest event time by cluster; as many as the fleet has clusters.
+    event_time: HashMap<Arc<str>, i64>,
+}
+
+/// The parts that the pipeline is given.
+pub struct Parts {
+    /// See [`Pipeline`].
+    pub detector: Detector,
+    /// See [`Pipeline`].
+    pub identity: Identity,
+    /// See [`Pipeline`].
+    pub fleet: Arc<Fleet>,
+    /// See [`Pipeline`].
+    pub counters: Arc<Counters>,
+    /// See [`Pipeline`].
+    pub problems: Arc<Problems>,
+    /// See [`Pipeline`].
+    pub cluster: Arc<str>,
+    /// See [`Pipeline`].
+    pub started_unix_ms: i64,
+    /// See [`Pipeline`].
+    pub keep: mpsc::Sender<Scored>,
+    /// See [`Pipeline`].
+    pub incidents: mpsc::Sender<Change>,
+}
+
+impl Pipeline {
+    /// A pipeline that knows nobody yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents } = parts;
+        let (roster, event_time) = (Roster::default(), HashMap::new());
+        Self { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents, roster, event_time }
+    }
+
+    /// Works until told to stop.
+    pub async fn run(mut self, mut work: mpsc::Receiver<Work>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    ticks += 1;
+                    self.tick(clock::unix_ms(), ticks);
+                }
+                received = work.recv() => match received {
+                    Some(Work::Stop) | None => return,
+                    Some(one) => {
+                        self.counters.pipeline_queue.dec();
+                        if let Some(scored) = self.take(one) {
+                            self.counters.durable_queue.inc();
+                            if self.keep.send(scored).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                },
+            }
+            for change in self.detector.changes() {
+                if self.incidents.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes one piece of work; gives what is to be made durable.
+    pub fn take(&mut self, work: Work) -> Option<Scored> {
+        match work {
+            Work::Opened(peer, containers) => {
+                for added in containers {
+                    self.add(&peer, added);
+                }
+                for key in self.roster.unmentioned(&peer) {
+                    self.gone(key, &v1::ContainerRemoved { unix_ms: clock::unix_ms(), ..v1::ContainerRemoved::default() });
+                }
+                None
+            }
+            Work::Batch(delivery) => self.batch(*delivery),
+            Work::Ended(peer) => {
+                self.roster.stream_ended(peer.id);
+                if peer.origin == v1::Origin::Replay {
+                    let at = self.event_time.get(&peer.cluster).copied().unwrap_or_default();
+                    for key in self.roster.node_over(peer.node_id) {
+                        self.detector.container_removed(SubjectKey(key), &v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() });
+                        self.fleet.container_removed(key, at);
+                    }
+                }
+                None
+            }
+            Work::Stop => None,
+        }
+    }
+
+    fn add(&mut self, peer: &Peer, added: v1::ContainerAdded) {
+        let named = self.identity.name(&peer.cluster, &added);
+        let Met::New(key) = self.roster.add(peer, added, named) else { return };
+        let Some(place) = self.roster.place(key) else { return };
+        self.fleet.container_added(key, &place.in_fleet());
+        self.detector.container_added(place.at(key), &place.added, peer.origin == v1::Origin::Live);
+    }
+
+    fn gone(&mut self, key: u64, removed: &v1::ContainerRemoved) {
+        self.roster.forget(key);
+        self.detector.container_removed(SubjectKey(key), removed);
+        self.fleet.container_removed(key, removed.unix_ms);
+    }
+
+    fn batch(&mut self, delivery: Delivery) -> Option<Scored> {
+        let Delivery { peer, batch, block, origin, duplicate } = delivery;
+        for added in batch.added {
+            self.add(&peer, added);
+        }
+        if !duplicate {
+            for seen in &batch.processes {
+                if let Some(key) = self.roster.key(peer.id, seen.container_ref) {
+                    self.detector.process_seen(SubjectKey(key), seen);
+                    self.fleet.process_seen(key, seen);
+                }
+            }
+            for seen in &batch.peers {
+                if let Some(key) = self.roster.key(peer.id, seen.container_ref) {
+                    self.fleet.peers_seen(key, seen);
+                }
+            }
+        }
+        let scored = (!duplicate).then(|| self.score(&peer, batch.sequence, batch.dropped, block, origin));
+        for removed in &batch.removed {
+            if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
+                self.detector.container_removed(SubjectKey(key), removed);
+                self.fleet.container_removed(key, removed.unix_ms);
+            }
+        }
+        scored
+    }
+
+    fn score(&mut self, peer: &Arc<Peer>, sequence: u64, gap: Option<v1::Dropped>, mut block: vedette_proto::Block, origin: v1::Origin) -> Scored {
+        let unix_ms = block.unix_ms;
+        let mut subjects = Vec::with_capacity(block.rows.len());
+        let mut verdicts = Vec::with_capacity(block.rows.len());
+        let mut keys = Vec::with_capacity(block.rows.len());
+        let mut known = Vec::with_capacity(block.rows.len());
+        for (place, &reference) in block.container_refs.iter().enumerate() {
+            let key = if reference == 0 { Some(self.node(peer)) } else { self.roster.key(peer.id, reference) };
+            // Another stream of the node may have said that the container is gone: then this row is the last of it.
+            let Some((key, subject)) = key.and_then(|key| Some((key, Arc::clone(&self.roster.place(key)?.subject)))) else { continue };
+            let verdict = self.detector.observe(SubjectKey(key), origin, unix_ms, &block.rows[place]);
+            subjects.push(subject);
+            verdicts.push(StoredVerdict { score: verdict.score, kind: verdict.kind });
+            keys.push(key);
+            known.push(place);
+        }
+        if known.len() < block.rows.len() {
+            tracing::warn!(node = %peer.node, sequence, rows = block.rows.len() - known.len(), "rows of containers that another stream removed");
+            block.container_refs = known.iter().map(|&place| block.container_refs[place]).collect();
+            block.rows = known.iter().map(|&place| block.rows[place]).collect();
+        }
+        let rows = keys.iter().zip(&block.rows).zip(&verdicts);
+        self.fleet.observed(peer.node_id, unix_ms, rows.map(|((key, row), verdict)| (*key, row, verdict.score)));
+        if !block.rows.is_empty() {
+            self.advance(&peer.cluster, unix_ms);
+        }
+        let (node, spool_id) = (peer.node.clone(), peer.spool_id);
+        let batch = StoredBatch { subjects, node, spool_id, sequence, origin, block, verdicts, gap };
+        Scored { peer: Arc::clone(peer), batch }
+    }
+
+    fn node(&mut self, peer: &Peer) -> u64 {
+        let (key, new) = self.roster.node(peer);
+        if let Some(place) = self.roster.place(key).filter(|_| new) {
+            self.detector.container_added(place.at(key), &place.added, peer.origin == v1::Origin::Live);
+        }
+        key
+    }
+
+    /// Event time moves forward only: late batches do not turn it back.
+    fn advance(&mut self, cluster: &Arc<str>, unix_ms: i64) {
+        let newest = self.event_time.entry(Arc::clone(cluster)).or_insert(i64::MIN);
+        if unix_ms > *newest {
+            *newest = unix_ms;
+            self.detector.advance(cluster, unix_ms);
+        }
+    }
+
+    /// What the clock drives: silence, names that changed, baselines' states.
+    pub fn tick(&mut self, now_unix_ms: i64, ticks: u64) {
+        self.silence(now_unix_ms);
+        match self.identity.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.problems.clear(Source::Identity);
+                self.rename();
+            }
+            Err(error) => {
+                self.problems.state(Source::Identity, error.to_string());
+                if matches!(error, IdentityError::Lines { .. }) {
+                    tracing::warn!(%error, "identity file");
+                    self.rename();
+                }
+            }
+        }
+        if ticks.is_multiple_of(BASELINE_TICKS) {
+            let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
+            self.fleet.baseline(states);
+            let clusters: std::collections::HashSet<String> = self.fleet.clusters();
+            self.event_time.retain(|cluster, _| clusters.contains(&**cluster));
+        }
+    }
+
+    fn silence(&mut self, now_unix_ms: i64) {
+        let own = &*self.cluster;
+        let heard = self.fleet.presence(|node, connected, left, blind| {
+            (node.cluster == own).then(|| (node.name.clone(), node.last_heard_unix_ms, connected, left, blind))
+        });
+        let nodes: Vec<NodeHeard<'_>> = heard
+            .iter()
+            .flatten()
+            .map(|(name, last_heard_unix_ms, connected, left, blind)| NodeHeard {
+                cluster: own,
+                name,
+                last_heard_unix_ms: *last_heard_unix_ms,
+                connected: *connected,
+                left: *left,
+                blind: *blind,
+                cordoned_or_deleted: false,
+                aggregator_started_unix_ms: self.started_unix_ms,
+            })
+            .collect();
+        self.detector.nodes(now_unix_ms, &nodes);
+    }
+
+    /// Names changed: containers alive have the new ones from now on; rows already stored keep the old.
+    fn rename(&mut self) {
+        let keys: Vec<u64> = self.roster.keys().collect();
+        for key in keys {
+            let Some(place) = self.roster.place(key).filter(|place| !place.added.container_id.is_empty()) else { continue };
+            let named = self.identity.name(&place.subject.cluster, &place.added);
+            if !self.roster.rename(key, named) {
+                continue;
+            }
+            if let Some(place) = self.roster.place(key) {
+                self.fleet.container_added(key, &place.in_fleet());
+                self.detector.container_added(place.at(key), &place.added, false);
+            }
+        }
+    }
+}

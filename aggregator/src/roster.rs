@@ -1,0 +1,182 @@
+//! The containers alive, by key, by identity and by each stream's references. Owned by the pipeline.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use vedette_detect::{ContainerAt, SubjectKey};
+use vedette_history::Subject;
+use vedette_proto::v1;
+
+use crate::{
+    fleet::{Added, NodeId},
+    identity::Named,
+    ingest::Peer,
+};
+
+/// One living container, or a node.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub node_id: NodeId,
+    pub subject: Arc<Subject>,
+    pub added: v1::ContainerAdded,
+}
+
+impl Place {
+    pub fn at(&self, key: u64) -> ContainerAt<'_> {
+        let subject = &self.subject;
+        ContainerAt {
+            key: SubjectKey(key),
+            cluster: &subject.cluster,
+            node: &subject.node,
+            workload: &subject.workload,
+            pod_uid: &subject.pod_uid,
+            pod_name: &subject.pod_name,
+            container_id: &subject.container_id,
+        }
+    }
+
+    pub fn in_fleet(&self) -> Added<'_> {
+        let subject = &self.subject;
+        Added { node_id: self.node_id, node: &subject.node, workload: &subject.workload, pod_name: &subject.pod_name, container: &self.added }
+    }
+}
+
+/// A watched cgroup's id is only its last path element, so the path belongs to the identity.
+type Identity = (NodeId, String, String);
+
+/// The containers alive. Bounded by streams times containers of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    next_key: u64,
+    places: HashMap<u64, Place>,
+    by_identity: HashMap<Identity, u64>,
+    by_node: HashMap<NodeId, HashSet<u64>>,
+    nodes: HashMap<NodeId, u64>,
+    streams: HashMap<u64, HashMap<u32, u64>>,
+}
+
+/// What adding a container came to.
+pub(crate) enum Met {
+    /// Not seen before.
+    New(u64),
+    /// Known, from another stream or before a reconnect.
+    Known(u64),
+}
+
+impl Roster {
+    pub fn add(&mut self, peer: &Peer, added: v1::ContainerAdded, named: Named) -> Met {
+        let identity = (peer.node_id, added.cgroup.clone(), added.container_id.clone());
+        let reference = added.container_ref;
+        let met = match self.by_identity.get(&identity) {
+            Some(&key) => Met::Known(key),
+            None => {
+                let subject = Subject {
+                    cluster: peer.cluster.to_string(),
+                    node: peer.node.clone(),
+                    workload: named.workload,
+                    container_id: added.container_id.clone(),
+                    pod_uid: added.pod_uid.clone(),
+                    pod_name: named.pod_name,
+                    cgroup: added.cgroup.clone(),
+                };
+                let key = self.insert(peer.node_id, subject, added);
+                self.by_identity.insert(identity, key);
+                self.by_node.entry(peer.node_id).or_default().insert(key);
+                Met::New(key)
+            }
+        };
+        let (Met::New(key) | Met::Known(key)) = met;
+        self.streams.entry(peer.id).or_default().insert(reference, key);
+        met
+    }
+
+    /// The node's own place, made when it is first asked for; whether it is new.
+    pub fn node(&mut self, peer: &Peer) -> (u64, bool) {
+        if let Some(&key) = self.nodes.get(&peer.node_id) {
+            return (key, false);
+        }
+        let workload = v1::Workload {
+            cluster: peer.cluster.to_string(),
+            owner_kind: "Node".into(),
+            owner_name: peer.node.clone(),
+            ..v1::Workload::default()
+        };
+        let subject = Subject { cluster: peer.cluster.to_string(), node: peer.node.clone(), workload, ..Subject::default() };
+        let key = self.insert(peer.node_id, subject, v1::ContainerAdded { already_running: true, ..v1::ContainerAdded::default() });
+        self.nodes.insert(peer.node_id, key);
+        (key, true)
+    }
+
+    fn insert(&mut self, node_id: NodeId, subject: Subject, added: v1::ContainerAdded) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.places.insert(key, Place { node_id, subject: Arc::new(subject), added });
+        key
+    }
+
+    pub fn key(&self, stream: u64, reference: u32) -> Option<u64> {
+        self.streams.get(&stream)?.get(&reference).copied()
+    }
+
+    pub fn place(&self, key: u64) -> Option<&Place> {
+        self.places.get(&key)
+    }
+
+    /// Gives a container other names from now on; whether they are other.
+    pub fn rename(&mut self, key: u64, named: Named) -> bool {
+        let Some(place) = self.places.get_mut(&key) else { return false };
+        if place.subject.workload == named.workload && place.subject.pod_name == named.pod_name {
+            return false;
+        }
+        place.subject = Arc::new(Subject { workload: named.workload, pod_name: named.pod_name, ..(*place.subject).clone() });
+        true
+    }
+
+    /// The container is gone: nothing refers to it any more.
+    pub fn remove(&mut self, stream: u64, reference: u32) -> Option<u64> {
+        let key = self.streams.get_mut(&stream)?.remove(&reference)?;
+        self.forget(key).then_some(key)
+    }
+
+    pub fn forget(&mut self, key: u64) -> bool {
+        let Some(place) = self.places.remove(&key) else { return false };
+        if let Some(keys) = self.by_node.get_mut(&place.node_id) {
+            keys.remove(&key);
+        }
+        let identity = (place.node_id, place.added.cgroup, place.added.container_id);
+        self.by_identity.remove(&identity);
+        true
+    }
+
+    /// Containers of a node that a stream which just opened does not know: gone while nobody was looking.
+    pub fn unmentioned(&self, peer: &Peer) -> Vec<u64> {
+        let mentioned: HashSet<u64> = self.streams.get(&peer.id).into_iter().flat_map(HashMap::values).copied().collect();
+        self.of_node(peer.node_id).filter(|key| !mentioned.contains(key)).collect()
+    }
+
+    pub fn of_node(&self, node_id: NodeId) -> impl Iterator<Item = u64> + '_ {
+        self.by_node.get(&node_id).into_iter().flatten().copied()
+    }
+
+    pub fn stream_ended(&mut self, stream: u64) {
+        self.streams.remove(&stream);
+    }
+
+    /// A replay's node is over.
+    pub fn node_over(&mut self, node_id: NodeId) -> Vec<u64> {
+        let gone: Vec<u64> = self.of_node(node_id).chain(self.nodes.get(&node_id).copied()).collect();
+        for &key in &gone {
+            self.forget(key);
+        }
+        self.nodes.remove(&node_id);
+        self.by_node.remove(&node_id);
+        gone
+    }
+
+    /// Every container alive, nodes included.
+    pub fn keys(&self) -> impl Iterator<Item = u64> + '_ {
+        self.places.keys().copied()
+    }
+}

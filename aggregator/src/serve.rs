@@ -1,0 +1,255 @@
+//! Puts the parts together, serves until told to stop, and stops without losing anything.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, mpsc, watch},
+    task::JoinHandle,
+};
+use tonic::{service::interceptor::InterceptedService, transport::Server};
+use vedette_detect::Detector;
+use vedette_history::{History, HistoryError};
+use vedette_proto::v1::ingest_service_server::IngestServiceServer;
+
+use crate::{
+    CHANGES_KEPT, Config, Shared, accept, clock,
+    config::ConfigError,
+    counters::Counters,
+    data_dir::{DataDir, DataDirError},
+    fleet::{Fleet, Limits},
+    http::Pages,
+    identity::Identity,
+    ingest::{Door, IngestApi, Turns, Work},
+    keep, maintain, pipeline,
+    problems::{Problems, Source},
+    services,
+    store::{Store, StoreError},
+    tls::{Certificates, TlsError},
+    token::{Role, TokenError, Tokens},
+};
+
+/// Incident changes between the detector and the database; full means that the database is slower than the detector.
+const INCIDENT_QUEUE: usize = 1_024;
+/// HTTP/2 windows: with these a stream that is not read holds at most this much of our memory.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Calls at once on one connection.
+const CALLS: u32 = 64;
+/// Streams and calls that are still open this long after the stop began are cut.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Why the aggregator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value is out of its bounds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A detector value is out of its bounds.
+    #[error("configuration {0}")]
+    Detect(#[from] vedette_detect::ConfigError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A port.
+    #[error("cannot listen on {key} = {address}: {error}")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Tokens.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// TLS itself.
+    #[error("tls: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// Observations.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Labels and incidents.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The threads that questions and exports run on.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+    /// Reflection.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running aggregator.
+pub struct Aggregator {
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// What the services read.
+    pub shared: Shared,
+    stop: watch::Sender<bool>,
+    work: mpsc::Sender<Work>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    http_server: JoinHandle<std::io::Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    chain: Vec<JoinHandle<()>>,
+    _data_dir: DataDir,
+}
+
+/// Listens first, so that a port in use touches nothing; then opens what is in the data directory; then serves.
+///
+/// # Errors
+/// [`StartError`], one line.
+pub async fn start(config: Config) -> Result<Aggregator, StartError> {
+    config.check()?;
+    config.detect.check()?;
+    let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
+    let (http, http_address) = listen("http.listen", config.http.listen).await?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let tokens = Arc::new(Tokens::open(data_dir.path())?);
+    let certificates = Certificates::open(&config.tls, data_dir.path())?;
+    let tls = certificates.server_config()?;
+    let history = History::open(config.history()).await?;
+    let store = Store::open(&data_dir.path().join("store.sqlite")).await?;
+
+    let started_unix_ms = clock::unix_ms();
+    let closed = store.close_stale_incidents(started_unix_ms).await?;
+    if !closed.is_empty() {
+        tracing::warn!(incidents = closed.len(), "closed incidents that were open when the aggregator ended");
+    }
+    let next_incident_id = store.next_incident_id().await?;
+    let shared = Shared {
+        cluster: config.cluster.as_str().into(),
+        history: history.clone(),
+        store: store.clone(),
+        fleet: Arc::new(Fleet::new(
+            &config.cluster,
+            Limits {
+                max_nodes: config.ingest.max_nodes,
+                max_replays: config.ingest.max_replays,
+                max_gone_containers: config.ingest.max_gone_containers,
+            },
+        )),
+        counters: Arc::default(),
+        problems: Arc::new(Problems::default()),
+        changes: broadcast::Sender::new(CHANGES_KEPT),
+        started_unix_ms,
+    };
+    let (stop, stopping) = watch::channel(false);
+    let (work, chain) = chain(&config, &shared, next_incident_id);
+
+    let door = Arc::new(Door {
+        cluster: Arc::clone(&shared.cluster),
+        limits: config.ingest.clone(),
+        fleet: Arc::clone(&shared.fleet),
+        history: history.clone(),
+        counters: Arc::clone(&shared.counters),
+        turns: Turns::default(),
+        work: work.clone(),
+        stop: stopping.clone(),
+        streams: AtomicU64::new(1),
+    });
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let tasks = vec![
+        tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
+        tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
+    ];
+    let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
+    let admin = || tokens.guard(&shared.counters, Role::Admin);
+    let router = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(CALLS)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_max_header_list_size(16 << 10)
+        .add_service(health)
+        .add_service(InterceptedService::new(ingest, tokens.guard(&shared.counters, Role::Agent)));
+    let router = services::add(router, &shared, admin)?;
+    let connections = accept::accept(grpc, tls, config.grpc.max_connections, Arc::clone(&shared.counters));
+    let mut until = stopping.clone();
+    let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
+        let _ = until.wait_for(|stop| *stop).await;
+    }));
+    let pages = Pages::new(Arc::clone(&shared.counters), Arc::clone(&shared.fleet), Arc::clone(&shared.problems)).router();
+    let mut until = stopping;
+    let shutdown = async move {
+        let _ = until.wait_for(|stop| *stop).await;
+    };
+    let http_server = tokio::spawn(async move { axum::serve(http, pages).with_graceful_shutdown(shutdown).await });
+    tracing::info!(grpc = %grpc_address, http = %http_address, cluster = %config.cluster, data_dir = %config.data_dir.display(), "serving");
+    Ok(Aggregator { grpc: grpc_address, http: http_address, shared, stop, work, server, http_server, tasks, chain, _data_dir: data_dir })
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |error| StartError::Listen { key, address, error };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((listener, address))
+}
+
+/// Starts pipeline, keeper and incident writer: each ends when the one before it did and its queue is empty.
+fn chain(config: &Config, shared: &Shared, next_incident_id: u64) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
+    let (work, queue) = mpsc::channel(config.ingest.queue_batches);
+    let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
+    let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
+    let mut identity = Identity::new(config.identity.file.clone());
+    if let Err(error) = identity.refresh() {
+        tracing::warn!(%error, "identity file");
+        shared.problems.state(Source::Identity, error.to_string());
+    }
+    let pipeline = pipeline::Pipeline::new(pipeline::Parts {
+        detector: Detector::new(config.detect.clone(), next_incident_id),
+        identity,
+        fleet: Arc::clone(&shared.fleet),
+        counters: Arc::clone(&shared.counters),
+        problems: Arc::clone(&shared.problems),
+        cluster: Arc::clone(&shared.cluster),
+        started_unix_ms: shared.started_unix_ms,
+        keep,
+        incidents,
+    });
+    let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
+    let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
+    let writer = keep::incidents(shared.store.clone(), saved, shared.changes.clone(), counters, problems);
+    (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer)])
+}
+
+impl Aggregator {
+    /// Stops: no new connections, streams drain and acknowledge, what is queued becomes durable, the files are closed.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let abort = self.server.abort_handle();
+        if tokio::time::timeout(GRACE, self.server).await.is_err() {
+            tracing::warn!("calls were still open after {} s and were cut", GRACE.as_secs());
+            abort.abort();
+        }
+        let abort = self.http_server.abort_handle();
+        if tokio::time::timeout(Duration::from_secs(1), self.http_server).await.is_err() {
+            abort.abort();
+        }
+        let _ = self.work.send(Work::Stop).await;
+        for task in self.tasks.into_iter().chain(self.chain) {
+            let _ = task.await;
+        }
+        self.shared.store.close().await;
+        if let Err(error) = self.shared.history.close().await {
+            tracing::error!(%error, "history does not close");
+        }
+        tracing::info!("stopped");
+    }
+
+    /// Ends once the server has, which is an error unless it was stopped.
+    pub async fn failed(&mut self) {
+        let _ = (&mut self.server).await;
+    }
+}
