@@ -1,6 +1,7 @@
 //! The agent of one node: sample -> observe -> outbox -> uplink.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod agent;
 pub mod config;
 pub mod sample;
 pub mod observe;
@@ -19,4 +20,7 @@ pub mod peers;
 pub mod node;
 pub mod files;
 pub mod parse;
+pub mod outbox;
+pub mod uplink;
+pub mod http;
 pub mod metrics;

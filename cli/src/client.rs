@@ -145,7 +145,7 @@ impl Target {
         let lower = cause.to_lowercase();
         let message = if lower.contains("unknownissuer") || lower.contains("badsignature") {
             format!("{url} shows a certificate that the CA in {} did not sign; give its own CA with --ca", self.ca.display())
-        } else if lower.contains("notvalidforname") {
+        } else if lower.contains("not valid for name") {
             format!("the certificate of {url} is for another name ({cause}); give the right one with --server-name")
         } else if lower.contains("certificate") {
             format!("the certificate of {url} is not acceptable: {cause}")

@@ -25,7 +25,7 @@ pub enum LabelCommand {
 Examples:
   vedette label add --kind mining --since 30m --until 10m -n shop --owner Deployment/web
   vedette label add --kind normal --since \"2026-11-22 02:00\" --until \"2026-11-22 03:00\" --node worker-1 --note backup")]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List what was said, newest first
     #[command(after_help = "\
 Examples:
@@ -140,7 +140,7 @@ impl AuthorArgs {
 /// Runs a command below `vedette label`.
 pub async fn run(command: LabelCommand, client: &mut Client, output: &mut Output, now: Timestamp) -> anyhow::Result<Exit> {
     match command {
-        LabelCommand::Add(args) => add(args, client, output, now).await,
+        LabelCommand::Add(args) => add(*args, client, output, now).await,
         LabelCommand::List(args) => list(args, client, output, now).await,
         LabelCommand::Retract(args) => retract(args, client, output).await,
     }

@@ -1,5 +1,7 @@
 //! The binary against a small aggregator over TLS: what it prints and how it exits.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! The export's file: whole or not there.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt;

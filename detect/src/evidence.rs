@@ -12,11 +12,16 @@ use crate::{
 /// Most sentences of an incident.
 pub const MOST: usize = 8;
 
+/// In log space: half as much again.
+const MUCH_MORE: f32 = 0.4;
+
 /// One piece of evidence and how loudly it speaks.
 #[derive(Clone, Debug)]
 pub struct Ranked {
     /// Distance from normal in log space; facts stand first.
     pub rank: f32,
+    /// The rank at which people were last told.
+    pub told: f32,
     /// Strong enough to count as a family of its own.
     pub counts: bool,
     /// What people read.
@@ -99,13 +104,13 @@ fn of_feature(view: &View<'_>, feature: Feature, unix_ms: i64) -> Option<Ranked>
         evidence.expected_low = Some(f64::from(low));
         evidence.expected_high = Some(f64::from(high));
         evidence.baseline = "own".to_owned();
-        return Some(Ranked { rank: y - track.high(), counts: strength >= 0.5, evidence });
+        return Some(Ranked { rank: y - track.high(), told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence });
     }
     let rank = if strength > 0.0 { strength + y - to_log(feature, crate::thresholds::scale(feature).cold) } else { -1.0 };
     let (sentence, baseline) = compared(&seen, view.prior, feature);
     evidence.sentence = sentence;
     evidence.baseline = baseline;
-    Some(Ranked { rank, counts: strength >= 0.5, evidence })
+    Some(Ranked { rank, told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence })
 }
 
 fn compared(seen: &str, prior: &Prior, feature: Feature) -> (String, String) {
@@ -147,12 +152,12 @@ pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
     }
     let share = view.level(Feature::CpuCores) / view.node_cores;
     if signature.key == Feature::CpuCores && view.node_cores > 0.0 && share >= 0.25 {
-        let sentence = format!(
-            "{:.0} % of the node's {:.0} CPUs, while its pod moves {}",
-            (share * 100.0).min(100.0),
-            view.node_cores,
-            human("1/s", view.pod.packets_per_sec()).replace("/s", " packets/s")
-        );
+        let traffic = if view.pod.known {
+            format!("its pod moves {} packets/s", short(view.pod.packets_per_sec()))
+        } else {
+            "the network that it uses is not its own".to_owned()
+        };
+        let sentence = format!("{:.0} % of the node's {:.0} CPUs, while {traffic}", (share * 100.0).min(100.0), view.node_cores);
         all.push(fact("cpu_share_of_node", v1::Family::Cpu, sentence, Some(f64::from(share)), "ratio", unix_ms, 1.0));
     }
     all
@@ -170,20 +175,22 @@ pub fn fact(name: &str, family: v1::Family, sentence: String, observed: Option<f
         unix_ms,
         ..v1::Evidence::default()
     };
-    Ranked { rank, counts: true, evidence }
+    Ranked { rank, told: f32::NEG_INFINITY, counts: true, evidence }
 }
 
-/// Adds evidence to what is known: per feature the strongest, strongest first, at most [`MOST`]. True if a feature is new.
+/// Adds evidence to what is known: per feature the strongest, strongest first, at most [`MOST`]. True if a feature is
+/// new, or half as strong again as people were told.
 pub fn merge(known: &mut Vec<Ranked>, more: Vec<Ranked>) -> bool {
     let mut grew = false;
     for one in more {
         match known.iter_mut().find(|old| old.evidence.feature == one.evidence.feature) {
             Some(old) => {
-                let counts = old.counts || one.counts;
+                let (counts, told) = (old.counts || one.counts, old.told);
                 if one.rank > old.rank {
                     *old = one;
                 }
-                old.counts = counts;
+                grew |= old.rank > told + MUCH_MORE;
+                (old.counts, old.told) = (counts, told);
             }
             None => {
                 grew = true;

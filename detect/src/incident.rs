@@ -316,6 +316,7 @@ fn list(names: &mut Vec<String>, name: &str, limit: usize) -> bool {
 fn tell(changes: &mut Vec<Change>, fold: &mut Fold, change: v1::IncidentChange, unix_ms: i64) {
     fold.told_ms = unix_ms;
     fold.changed = false;
+    fold.evidence.iter_mut().for_each(|one| one.told = one.rank);
     let incident = &mut fold.incident;
     incident.updated_unix_ms = unix_ms;
     incident.kind = fold.kind as i32;

@@ -94,7 +94,8 @@ fn share_traffic(container: &Container, around: &mut Surroundings<'_>, fresh: &F
         let track = around.workload.baseline.track(place);
         if around.workload.baseline.ready(place, around.ready_s) { (container.level[place] - track.centre).max(0.0) } else { 0.0 }
     };
-    around.pod.traffic = PodTraffic { growth: growth(rx).max(growth(tx)), rx_log: container.level[rx], tx_log: container.level[tx] };
+    around.pod.traffic =
+        PodTraffic { known: true, growth: growth(rx).max(growth(tx)), rx_log: container.level[rx], tx_log: container.level[tx] };
 }
 
 fn matches(view: &View<'_>, odd: u64) -> [f32; SIGNATURES.len()] {

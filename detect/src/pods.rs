@@ -9,6 +9,8 @@ use crate::{baseline::from_log, thresholds as t};
 pub struct PodTraffic {
     /// Distance of its packets above their centre, log space; 0 without a baseline.
     pub growth: f32,
+    /// Whether anything is known of it: a pod on the host's network has none of its own.
+    pub known: bool,
     /// Packets received, log space.
     pub rx_log: f32,
     /// Packets sent, log space.

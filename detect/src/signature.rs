@@ -61,7 +61,7 @@ pub const SIGNATURES: [Signature; 9] = [
         kind: Kind::Scan,
         key: Feature::TcpActiveOpensPerSec,
         warm_tau_s: 5.0,
-        cold_tau_s: 8.0,
+        cold_tau_s: 7.0,
         shows: &[
             Feature::TcpActiveOpensPerSec,
             Feature::TcpAttemptFailsPerSec,
@@ -87,7 +87,7 @@ pub const SIGNATURES: [Signature; 9] = [
         kind: Kind::Exfiltration,
         key: Feature::TxExcessBytesPerSec,
         warm_tau_s: 5.0,
-        cold_tau_s: 9.0,
+        cold_tau_s: 7.0,
         shows: &[
             Feature::TxExcessBytesPerSec,
             Feature::TxBytesPerSec,
@@ -110,8 +110,8 @@ pub const SIGNATURES: [Signature; 9] = [
     Signature {
         kind: Kind::Mining,
         key: Feature::CpuCores,
-        warm_tau_s: 5.5,
-        cold_tau_s: 9.0,
+        warm_tau_s: 5.0,
+        cold_tau_s: 8.0,
         shows: &[Feature::CpuCores, Feature::CpuThrottledRatio, Feature::MemoryAnonBytes, Feature::MemoryWorkingSetBytes],
         stated: "CPU beyond normal and sustained, which traffic, disk reads, connections and processes do not explain",
         matches: mining,
@@ -161,8 +161,9 @@ fn flood(view: &View<'_>) -> f32 {
     // An upload arrives in large packets, requests come in small ones.
     let small = 1.0 - ramp(view.level(F::RxBytesPerSec) / packets.max(1.0), 400.0, 800.0);
     let costs = view.strength(F::CpuCores).max(view.strength(F::TxPacketsPerSec));
-    // Without a baseline a surge is indistinguishable from a busy service, unless something breaks.
-    let requests = if view.ready(F::RxPacketsPerSec) { small * costs } else { 0.0 };
+    // Without a baseline a surge is indistinguishable from a busy service, unless something breaks. Acknowledgements of an
+    // upload are small packets too: they come to one that nobody calls, or in another ratio to what is sent than requests.
+    let requests = if view.ready(F::RxPacketsPerSec) && view.is_called() { small * costs * (1.0 - new_ratio(view)) } else { 0.0 };
     volume * connections.max(requests)
 }
 
@@ -216,14 +217,18 @@ fn recon(view: &View<'_>) -> f32 {
         * (1.0 - unanswered(view))
 }
 
+/// How far the ratio of bytes sent to bytes received is beyond the workload's normal, 0 to 1.
+fn new_ratio(view: &View<'_>) -> f32 {
+    view.beyond(RATIO).map_or(0.0, |beyond| ramp(beyond + 0.3, 0.0, 0.6))
+}
+
 fn exfiltration(view: &View<'_>) -> f32 {
     use Feature as F;
     let excess = view.level(F::TxExcessBytesPerSec);
     let (tx, rx) = (view.level(F::TxBytesPerSec), view.level(F::RxBytesPerSec));
     let warm = view.ready(F::TxExcessBytesPerSec);
     let (shape, volume) = if warm {
-        let shift = view.beyond(RATIO).map_or(0.0, |beyond| ramp(beyond + 0.3, 0.0, 0.6));
-        (shift, ramp(excess, 50e3, 120e3))
+        (new_ratio(view), ramp(excess, 50e3, 120e3))
     } else {
         // Without a baseline one that is called may simply serve.
         (if view.is_called() { 0.0 } else { ramp(tx / (rx + 1e3), 2.0, 5.0) }, ramp(excess, 150e3, 280e3))

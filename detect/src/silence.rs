@@ -175,9 +175,9 @@ impl Round<'_> {
     }
 }
 
-/// Evidence whose numbers grow replaces its older self.
+/// Evidence whose numbers grow replaces its older self; people are told again when they grew by half.
 fn said(name: &str, sentence: String, observed: i64, unit: &str, now_ms: i64) -> Vec<Ranked> {
-    vec![evidence::fact(name, Family::Lifecycle, sentence, Some(observed as f64), unit, now_ms, observed as f32)]
+    vec![evidence::fact(name, Family::Lifecycle, sentence, Some(observed as f64), unit, now_ms, (observed as f32).max(1.0).ln())]
 }
 
 /// The sensor of a node, as a workload: what is silent or blind is the agent, not what runs beside it.

@@ -12,7 +12,7 @@ pub const HOLD: f32 = 0.3;
 pub const STRONG: f32 = 0.8;
 
 /// Time constant of a container's present level. Long enough that one odd second says little, short against 10 s to an incident.
-pub const LEVEL_TAU_S: f32 = 4.0;
+pub const LEVEL_TAU_S: f32 = 3.5;
 /// Memory for who opens connections to whom: long enough to remember the start of a keep-alive flood.
 pub const DIRECTION_TAU_S: f32 = 60.0;
 /// Samples of a slow tier older than this are not known any more.

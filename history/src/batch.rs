@@ -48,8 +48,7 @@ impl StoredBatch {
 
     pub(crate) fn check(&self) -> Result<(), HistoryError> {
         let rows = self.block.rows.len();
-        let invalid =
-            |reason: String| HistoryError::InvalidBatch { node: self.node.clone(), sequence: self.sequence, reason };
+        let invalid = |reason: String| HistoryError::InvalidBatch { node: self.node.clone(), sequence: self.sequence, reason };
         if self.subjects.len() != rows || self.verdicts.len() != rows {
             let (subjects, verdicts) = (self.subjects.len(), self.verdicts.len());
             return Err(invalid(format!("{rows} rows, {subjects} subjects and {verdicts} verdicts")));

@@ -1,11 +1,13 @@
 //! The directory: its version, its lock, where things are in it.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::HistoryError;
+use crate::{HistoryError, files::StoredFile};
 
 /// Version of the layout: log frames, manifest, Parquet schema.
 pub(crate) const VERSION: u32 = 1;
@@ -73,4 +75,27 @@ pub(crate) fn segments(wal: &Path) -> Result<Vec<(u64, PathBuf)>, HistoryError> 
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Removes files of observations that the manifest does not know: what a start, a seal or a merge left when it was cut short.
+pub(crate) fn remove_unknown(dir: &Path, known: &[Arc<StoredFile>]) -> Result<(), HistoryError> {
+    let known: HashSet<&Path> = known.iter().map(|file| file.path.as_path()).collect();
+    let mut folders = vec![dir.join("observations")];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(HistoryError::file("list", &folder, &error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|error| HistoryError::file("list", &folder, &error))?.path();
+            let ours = path.extension().is_some_and(|extension| extension == "parquet" || extension == "tmp");
+            if path.is_dir() {
+                folders.push(path);
+            } else if ours && !known.contains(path.as_path()) {
+                fs::remove_file(&path).map_err(|error| HistoryError::file("remove", &path, &error))?;
+            }
+        }
+    }
+    Ok(())
 }

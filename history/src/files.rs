@@ -32,16 +32,7 @@ pub(crate) const KEPT: i64 = 2;
 
 impl StoredFile {
     #[allow(clippy::too_many_arguments, reason = "one row of the manifest")]
-    pub(crate) fn new(
-        id: i64,
-        name: String,
-        path: PathBuf,
-        rows: u64,
-        bytes: u64,
-        time: (i64, i64),
-        level: i64,
-        kept_for: i64,
-    ) -> Self {
+    pub(crate) fn new(id: i64, name: String, path: PathBuf, rows: u64, bytes: u64, time: (i64, i64), level: i64, kept_for: i64) -> Self {
         let (min_unix_ms, max_unix_ms) = time;
         Self { id, name, path, rows, bytes, min_unix_ms, max_unix_ms, level, kept_for, doomed: AtomicBool::new(false) }
     }

@@ -1,18 +1,23 @@
 //! The door: open, append, read, maintain, close.
 
 use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use datafusion::prelude::SessionContext;
+use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
-use vedette_proto::v1::Selector;
 
 use crate::{
-    Config, HistoryError, StoredBatch, dir,
+    Config, HistoryError, Protected, StoredBatch, compact, dir,
+    files::StoredFile,
+    manifest::Manifest,
+    retain, seal,
     state::State,
     table,
     wal::{
@@ -21,17 +26,6 @@ use crate::{
         writer::{Command, QUEUE, Writer},
     },
 };
-
-/// Rows that retention must spare.
-#[derive(Clone, Debug, PartialEq, Hash)]
-pub struct Protected {
-    /// From here, Unix ms, inclusive.
-    pub start_unix_ms: i64,
-    /// Up to here, Unix ms, exclusive; `i64::MAX` for no end.
-    pub end_unix_ms: i64,
-    /// Whose rows: every field that is set must match; all empty means everybody's. A container id may be a prefix.
-    pub selector: Selector,
-}
 
 /// How the history stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,8 +64,66 @@ pub(crate) struct Inner {
     pub config: Config,
     pub state: Arc<State>,
     commands: mpsc::Sender<Command>,
+    pub manifest: Manifest,
+    pub next_file: Arc<AtomicI64>,
+    store: Arc<dyn ObjectStore>,
+    /// One at a time seals, merges or expires.
+    work: tokio::sync::Mutex<()>,
+    /// Files that went from the table; a reader that began before may still want them.
+    graveyard: Mutex<Vec<(Instant, Arc<StoredFile>)>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    sealer: Mutex<Option<tokio::task::JoinHandle<()>>>,
     lock: Mutex<Option<dir::Lock>>,
+}
+
+/// How long a file outlives its entry for readers that hold neither it nor their plan.
+const GRACE: Duration = Duration::from_secs(120);
+
+impl Inner {
+    /// Swaps files for others: manifest first, then memory. The old ones go from disk once nobody reads them.
+    pub(crate) async fn replace(&self, old: &[Arc<StoredFile>], new: Vec<StoredFile>) -> Result<(), HistoryError> {
+        let ids: Vec<i64> = old.iter().map(|file| file.id).collect();
+        self.manifest.replace(&ids, &new).await?;
+        {
+            let mut parts = self.state.parts_mut();
+            parts.files.retain(|file| !ids.contains(&file.id));
+            parts.files.extend(new.into_iter().map(Arc::new));
+        }
+        let mut graveyard = self.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in old {
+            file.doom();
+            graveyard.push((Instant::now(), Arc::clone(file)));
+        }
+        Ok(())
+    }
+
+    /// Seals every segment that is no longer written.
+    async fn seal_closed(&self) -> Result<(), HistoryError> {
+        let _one = self.work.lock().await;
+        let closed: Vec<_> = {
+            let parts = self.state.parts();
+            parts.segments.iter().filter(|segment| Some(segment.id) != parts.active).cloned().collect()
+        };
+        for segment in &closed {
+            let sealed = seal::seal(&self.config.dir, &self.state, &self.manifest, &self.next_file, segment).await;
+            self.state.set_problem("sealing", sealed.as_ref().err().map(ToString::to_string));
+            sealed?;
+        }
+        Ok(())
+    }
+
+    fn bury(&self) {
+        let mut graveyard = self.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
+        graveyard.retain(|(since, _)| since.elapsed() < GRACE);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(sealer) = self.sealer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            sealer.abort();
+        }
+    }
 }
 
 /// The promise that a batch becomes durable.
@@ -94,32 +146,54 @@ impl History {
     /// Another version, another process, a file that cannot be read: each names it, and nothing is touched.
     pub async fn open(config: Config) -> Result<Self, HistoryError> {
         let lock = dir::claim(&config.dir)?;
+        let manifest = Manifest::open(&config.dir).await?;
         let state = Arc::new(State::default());
-        let wal_dir = dir::wal(&config.dir);
-        let mut next_id = 1;
-        for (id, path) in dir::segments(&wal_dir)? {
-            let replayed = replay::replay(&path, id, &mut state.progress_mut())?;
-            if replayed.torn > 0 {
-                tracing::warn!(path = %path.display(), bytes = replayed.torn, "cut a torn tail");
-            }
-            state.parts_mut().segments.push(Arc::new(replayed.segment));
-            next_id = id + 1;
+        let files: Vec<_> = manifest.files(&config.dir).await?.into_iter().map(Arc::new).collect();
+        let next_file = files.iter().map(|file| file.id).max().unwrap_or(0) + 1;
+        dir::remove_unknown(&config.dir, &files)?;
+        manifest.progress(&mut state.progress_mut()).await?;
+        {
+            let gaps = manifest.gaps().await?;
+            let mut parts = state.parts_mut();
+            parts.files = files;
+            parts.gaps = gaps;
         }
+        let next_segment = read_log(&config, &state, &manifest.sealed().await?)?;
+        let store = object_store::local::LocalFileSystem::new_with_prefix(&config.dir)
+            .map_err(|error| HistoryError::file("open", &config.dir, &std::io::Error::other(error)))?;
         let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(
-            wal_dir.clone(),
-            Arc::clone(&state),
-            Duration::from_millis(config.commit_interval_ms),
-            config.seal_rows,
-            next_id,
-            Arc::new(Notify::new()),
-        );
+        let full = Arc::new(Notify::new());
+        let wal_dir = dir::wal(&config.dir);
+        let commit_interval = Duration::from_millis(config.commit_interval_ms);
+        let writer = Writer::new(wal_dir.clone(), Arc::clone(&state), commit_interval, config.seal_rows, next_segment, Arc::clone(&full));
         let thread = std::thread::Builder::new()
             .name("history-log".into())
             .spawn(move || writer.run(queue))
-            .map_err(|error| HistoryError::file("start the writer of", Path::new(&wal_dir), &error))?;
-        let (writer, lock) = (Mutex::new(Some(thread)), Mutex::new(Some(lock)));
-        Ok(Self { inner: Arc::new(Inner { config, state, commands, writer, lock }) })
+            .map_err(|error| HistoryError::file("start the writer of", &wal_dir, &error))?;
+        let inner = Arc::new(Inner {
+            config,
+            state,
+            commands,
+            manifest,
+            next_file: Arc::new(AtomicI64::new(next_file)),
+            store: Arc::new(store),
+            work: tokio::sync::Mutex::default(),
+            graveyard: Mutex::default(),
+            writer: Mutex::new(Some(thread)),
+            sealer: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let weak = Arc::downgrade(&inner);
+        let sealer = tokio::spawn(async move {
+            loop {
+                full.notified().await;
+                let Some(inner) = weak.upgrade() else { return };
+                // Stated as a problem; the next full segment or maintenance tries again.
+                let _ = inner.seal_closed().await;
+            }
+        });
+        *inner.sealer.lock().unwrap_or_else(PoisonError::into_inner) = Some(sealer);
+        Ok(Self { inner })
     }
 
     /// The highest durable sequence of a spool; 0 means none. Remembered for the 4 newest spools of 20,000 nodes.
@@ -153,7 +227,7 @@ impl History {
     /// # Errors
     /// A table of that name exists.
     pub fn register(&self, session: &SessionContext) -> Result<(), HistoryError> {
-        table::register(session, &self.inner.state)
+        table::register(session, &self.inner.state, &self.inner.store)
     }
 
     /// How it stands.
@@ -191,8 +265,27 @@ impl History {
     /// # Errors
     /// What could not be written or removed; the rest was still done, and the next call tries again.
     pub async fn maintain(&self, now_unix_ms: i64, protected: &[Protected]) -> Result<(), HistoryError> {
-        let _ = (now_unix_ms, protected);
-        Ok(())
+        let inner = &self.inner;
+        inner.bury();
+        let due = {
+            let parts = inner.state.parts();
+            let active = parts.segments.iter().find(|segment| Some(segment.id) == parts.active);
+            active.is_some_and(|segment| segment.born.elapsed().as_secs() >= inner.config.seal_after_seconds)
+        };
+        if due {
+            let (done, rotated) = oneshot::channel();
+            inner.commands.send(Command::Rotate(done)).await.map_err(|_| HistoryError::Closed)?;
+            let _ = rotated.await;
+        }
+        let sealed = inner.seal_closed().await;
+        let _one = inner.work.lock().await;
+        let compacted = compact::compact(self, now_unix_ms).await;
+        inner.state.set_problem("merging", compacted.as_ref().err().map(ToString::to_string));
+        let retained = retain::retain(inner, now_unix_ms, protected).await;
+        if let Err(error) = &retained {
+            inner.state.set_problem("retention", Some(error.to_string()));
+        }
+        sealed.and(compacted).and(retained)
     }
 
     /// Stops the writer once what was queued is durable, and lets the directory go. The log is not sealed: the next start reads it.
@@ -208,7 +301,34 @@ impl History {
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+        if let Some(sealer) = self.inner.sealer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            sealer.abort();
+        }
+        // Whatever is being sealed or merged is finished first.
+        let _one = self.inner.work.lock().await;
+        self.inner.manifest.close().await;
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
     }
+}
+
+/// Reads the log back; segments whose rows are in files already go. Returns the next segment's id.
+fn read_log(config: &Config, state: &State, sealed: &[u64]) -> Result<u64, HistoryError> {
+    let wal_dir = dir::wal(&config.dir);
+    let mut next_id = sealed.iter().max().map_or(1, |last| last + 1);
+    let found = dir::segments(&wal_dir)?;
+    let last = found.last().map(|&(id, _)| id);
+    for (id, path) in found {
+        if sealed.contains(&id) {
+            std::fs::remove_file(&path).map_err(|error| HistoryError::file("remove", &path, &error))?;
+            continue;
+        }
+        let replayed = replay::replay(&path, id, Some(id) == last, &mut state.progress_mut())?;
+        if replayed.torn > 0 {
+            tracing::warn!(path = %path.display(), bytes = replayed.torn, "cut what does not check off the log");
+        }
+        state.parts_mut().segments.push(Arc::new(replayed.segment));
+        next_id = next_id.max(id + 1);
+    }
+    Ok(next_id)
 }

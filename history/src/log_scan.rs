@@ -73,8 +73,7 @@ impl PartitionStream for LogPartition {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut stream = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 2);
-        let (view, projection, schema, batches) =
-            (Arc::clone(&self.view), self.projection.clone(), Arc::clone(&self.schema), stream.tx());
+        let (view, projection, schema, batches) = (Arc::clone(&self.view), self.projection.clone(), Arc::clone(&self.schema), stream.tx());
         stream.spawn_blocking(move || {
             let mut rows = Rows::new(&projection);
             for entry in &view.entries {

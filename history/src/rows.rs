@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, new_null_array},
+    array::{
+        ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+        new_null_array,
+    },
     buffer::{BooleanBuffer, NullBuffer},
     compute,
     datatypes::{DataType, SchemaRef},

@@ -11,18 +11,8 @@ pub const OBSERVATIONS_TABLE: &str = "observations";
 pub const GAPS_TABLE: &str = "gaps";
 
 /// The text columns that describe a row's subject, in schema order.
-pub(crate) const SUBJECT_COLUMNS: [&str; 10] = [
-    "cluster",
-    "node",
-    "namespace",
-    "owner_kind",
-    "owner_name",
-    "container_name",
-    "pod_name",
-    "pod_uid",
-    "container_id",
-    "cgroup",
-];
+pub(crate) const SUBJECT_COLUMNS: [&str; 10] =
+    ["cluster", "node", "namespace", "owner_kind", "owner_name", "container_name", "pod_name", "pod_uid", "container_id", "cgroup"];
 /// Places of the columns, fixed by the tests below.
 pub(crate) const TIME: usize = 0;
 pub(crate) const NODE: usize = 2;

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::{files::StoredFile, wal::segment::{Gap, Segment}};
+use crate::{
+    files::StoredFile,
+    wal::segment::{Gap, Segment},
+};
 
 /// Spools remembered per node: a new one is made only when an agent loses its disk.
 pub(crate) const SPOOLS_PER_NODE: usize = 4;

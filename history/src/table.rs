@@ -8,14 +8,29 @@ use datafusion::{
     catalog::{Session, TableProvider},
     common::Result,
     datasource::TableType,
+    execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown},
     physical_plan::{ExecutionPlan, empty::EmptyExec, union::UnionExec},
     prelude::SessionContext,
 };
 
-use crate::{HistoryError, bounds::Bounds, log_scan, schema::{OBSERVATIONS_TABLE, observation_schema}, state::State};
+use object_store::ObjectStore;
 
-pub(crate) fn register(session: &SessionContext, state: &Arc<State>) -> Result<(), HistoryError> {
+use crate::{
+    HistoryError,
+    bounds::Bounds,
+    file_scan,
+    files::StoredFile,
+    gaps::Gaps,
+    log_scan,
+    schema::{GAPS_TABLE, OBSERVATIONS_TABLE, observation_schema},
+    state::State,
+};
+
+pub(crate) fn register(session: &SessionContext, state: &Arc<State>, store: &Arc<dyn ObjectStore>) -> Result<(), HistoryError> {
+    let url = ObjectStoreUrl::parse(file_scan::STORE)?;
+    session.register_object_store(url.as_ref(), Arc::clone(store));
+    session.register_table(GAPS_TABLE, Arc::new(Gaps { state: Arc::clone(state) }))?;
     session.register_table(OBSERVATIONS_TABLE, Arc::new(Observations { state: Arc::clone(state) }))?;
     Ok(())
 }
@@ -41,7 +56,7 @@ impl TableProvider for Observations {
 
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         _limit: Option<usize>,
@@ -49,8 +64,17 @@ impl TableProvider for Observations {
         let bounds = Bounds::of(filters);
         let projection = projection.cloned().unwrap_or_else(|| (0..observation_schema().fields().len()).collect());
         let schema = Arc::new(observation_schema().project(&projection)?);
-        let segments = log_scan::snapshot(&self.state.parts(), &bounds);
+        let (files, segments) = {
+            let parts = self.state.parts();
+            let touched = |file: &&Arc<StoredFile>| bounds.touches(file.min_unix_ms, file.max_unix_ms);
+            (parts.files.iter().filter(touched).cloned().collect::<Vec<_>>(), log_scan::snapshot(&parts, &bounds))
+        };
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if !files.is_empty() {
+            let predicate = file_scan::predicate(session, filters)?;
+            let partitions = session.config().target_partitions();
+            plans.push(file_scan::plan(&files, &projection, predicate, partitions, false)?);
+        }
         if !segments.is_empty() {
             plans.push(log_scan::plan(segments, &projection, &schema)?);
         }

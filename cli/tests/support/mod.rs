@@ -1,5 +1,8 @@
 //! A small aggregator that serves the real contract over TLS, and the binary under test beside it.
 
+// Each test binary uses its part of this.
+#![allow(dead_code)]
+
 mod answers;
 mod services;
 

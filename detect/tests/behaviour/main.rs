@@ -8,5 +8,6 @@ mod kinds;
 mod limits;
 mod lookalikes;
 mod properties;
+mod shop;
 mod silence;
 mod world;

@@ -107,6 +107,25 @@ impl Load {
         }
     }
 
+    /// Both at once, in one container.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            rx_packets: self.rx_packets + other.rx_packets,
+            tx_packets: self.tx_packets + other.tx_packets,
+            opens: self.opens + other.opens,
+            accepts: self.accepts + other.accepts,
+            fails: self.fails + other.fails,
+            established: self.established + other.established,
+            arp_incomplete: self.arp_incomplete.max(other.arp_incomplete),
+            pids: self.pids + other.pids,
+            anon: self.anon + other.anon,
+            ..self
+        }
+    }
+
     /// The other end of an upload.
     pub fn sink(self, bytes: f64) -> Self {
         let up = Self::IDLE.upload(bytes);

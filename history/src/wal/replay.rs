@@ -24,7 +24,7 @@ pub(crate) struct Replayed {
 }
 
 /// Reads one segment; batches that `progress` already holds are left out of the index.
-pub(crate) fn replay(path: &Path, id: u64, progress: &mut Progress) -> Result<Replayed, HistoryError> {
+pub(crate) fn replay(path: &Path, id: u64, last: bool, progress: &mut Progress) -> Result<Replayed, HistoryError> {
     let fail = |action| move |error: std::io::Error| HistoryError::file(action, path, &error);
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(fail("open"))?;
     let mut bytes = Vec::new();
@@ -51,6 +51,11 @@ pub(crate) fn replay(path: &Path, id: u64, progress: &mut Progress) -> Result<Re
     index.end = end as u64;
     let torn = (bytes.len() - end) as u64;
     if torn > 0 {
+        if !last {
+            // No write was under way in an older segment: what does not check there was damaged, and is kept for whoever asks.
+            let damaged = path.with_extension("damaged");
+            std::fs::write(&damaged, &bytes[end..]).map_err(|error| HistoryError::file("write", &damaged, &error))?;
+        }
         truncate(&file, end as u64).map_err(fail("truncate"))?;
     }
     Ok(Replayed { segment: Segment::new(id, path.to_owned(), file, index), torn })

@@ -58,8 +58,7 @@ impl Index {
             self.entries.push(Entry { offset, length, unix_ms: record.unix_ms, subject_ids });
         }
         if let Some(dropped) = &record.gap {
-            let gap =
-                Gap { node: record.node.clone(), spool_id: record.spool(), sequence: record.sequence, dropped: dropped.clone() };
+            let gap = Gap { node: record.node.clone(), spool_id: record.spool(), sequence: record.sequence, dropped: dropped.clone() };
             self.gaps.push(gap);
         }
         self.progress.insert((record.node.clone(), record.spool()), record.sequence);

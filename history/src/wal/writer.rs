@@ -74,14 +74,7 @@ struct Planned {
 }
 
 impl Writer {
-    pub(crate) fn new(
-        dir: PathBuf,
-        state: Arc<State>,
-        commit_interval: Duration,
-        seal_rows: u64,
-        next_id: u64,
-        full: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(dir: PathBuf, state: Arc<State>, commit_interval: Duration, seal_rows: u64, next_id: u64, full: Arc<Notify>) -> Self {
         let (active, failed, buffer) = (None, HashMap::new(), Vec::new());
         Self { dir, state, commit_interval, seal_rows, next_id, full, active, failed, buffer }
     }
@@ -314,8 +307,7 @@ impl Writer {
             let path = path.clone();
             move |error: std::io::Error| HistoryError::file(action, &path, &error)
         };
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).map_err(fail("create"))?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).map_err(fail("create"))?;
         file.write_all_at(frame::MAGIC, 0).map_err(fail("write"))?;
         file.sync_all().map_err(fail("sync"))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fail("sync the directory of"))?;
