@@ -26,8 +26,6 @@ pub mod store;
 pub mod tls;
 pub mod token;
 pub mod watch;
-#[cfg(test)]
-mod world;
 
 use std::sync::Arc;
 

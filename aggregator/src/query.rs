@@ -17,3 +17,5 @@ pub(crate) use session::{Questions, session};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod world;

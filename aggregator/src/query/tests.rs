@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     label::LabelService,
     store::IncidentFilter,
-    world::{T0, World, container_id, incident, label},
+    query::world::{T0, World, container_id, incident, label},
 };
 
 async fn ask(world: &World, sql: &str, max_rows: u32) -> Result<Vec<QueryResponse>, Status> {

@@ -4,7 +4,7 @@ use tonic::Code;
 use vedette_proto::v1::{ExportFormat, Kind, LabelSource, Selector, TimeRange, export_service_server::ExportService as _};
 
 use super::*;
-use crate::world::{T0, World, container_id, label};
+use crate::query::world::{T0, World, container_id, label};
 
 async fn file(world: &World, request: ExportRequest) -> Result<(Vec<u8>, ExportResponse), Status> {
     let service = ExportService::new(world.shared.clone()).unwrap();
