@@ -80,9 +80,6 @@ pub enum StartError {
     /// Labels and incidents.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The threads that questions and exports run on.
-    #[error("cannot start threads: {0}")]
-    Threads(std::io::Error),
     /// Reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
