@@ -72,7 +72,7 @@ impl v1::export_service_server::ExportService for ExportService {
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let scope = Scope::checked(request.into_inner(), &self.shared.cluster)?;
-        self.shared.store.audit("", "export", &format!("{scope:?}")).await?;
+        self.shared.store.audit("admin", "export", &format!("{scope:?}")).await?;
         let slot = self.exports.room().await?;
         let (parts, receiver) = mpsc::channel(PARTS);
         let (shared, sender) = (self.shared.clone(), parts.clone());

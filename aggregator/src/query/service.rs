@@ -124,7 +124,7 @@ impl v1::query_service_server::QueryService for QueryService {
         let request = request.into_inner();
         let sql = sql::checked(&request.sql)?.to_owned();
         let max_rows = check::limit("max_rows", request.max_rows, sql::DEFAULT_ROWS, sql::MAX_ROWS)? as usize;
-        self.shared.store.audit("", "query", &sql).await?;
+        self.shared.store.audit("admin", "query", &sql).await?;
         let slot = self.questions.room().await?;
         let session = session(&self.shared)?;
         tables::register(&session, &self.shared).map_err(|error| status_of(&error))?;
