@@ -21,9 +21,12 @@ pub fn cache() -> PathBuf {
     base.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache")).join("vedette")
 }
 
-/// A binary of this workspace, built beside the running test.
+/// A binary of this workspace: in `VEDETTE_BINARIES`, else built beside the running test.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = env::var_os("VEDETTE_BINARIES") {
+        return Path::new(&folder).join(name);
+    }
     let test = env::current_exe().expect("a process knows its own file");
     // target/debug/deps/test-hash -> target/debug/name
     let folder = test.parent().and_then(Path::parent).expect("a test lies in target/<profile>/deps");

@@ -36,6 +36,9 @@ impl Process {
         let out = File::options().create(true).append(true).open(&log)?;
         let child = Command::new(&binary)
             .args(arguments)
+            // What it prints is compared: plain, whatever the surroundings ask for.
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)

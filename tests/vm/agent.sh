@@ -64,12 +64,16 @@ pids=$container
 pod e; container e
 mkdir -p /tmp/www && head -c 262144 /dev/zero >/tmp/www/file
 run httpd -f -p 80 -h /tmp/www
-sleep 1
-server=$(head -n 1 $container/cgroup.procs)
-ip link add pod-e type veth peer name inside
-ip link set inside netns $server
+server=
+until [ -n "$server" ] && [ "$(readlink /proc/$server/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do
+    sleep 0.1
+    server=$(head -n 1 $container/cgroup.procs)
+done
+# This ip chooses the other end's name itself.
+ip link add pod-e type veth
+ip link set veth0 netns $server
 ip addr add 10.99.0.1/24 dev pod-e && ip link set pod-e up
-nsenter -t $server -n sh -c 'ip link set inside name eth0; ip addr add 10.99.0.2/24 dev eth0; ip link set eth0 up; ip link set lo up'
+nsenter -t $server -n sh -c 'ip link set veth0 name eth0; ip addr add 10.99.0.2/24 dev eth0; ip link set eth0 up; ip link set lo up'
 sleep 12
 for n in $(seq 20); do wget -q -O /dev/null http://10.99.0.2/file || echo "VM FAIL wget $n"; done
 
@@ -103,7 +107,7 @@ truth hog_usage_us $(field $hog/cpu.stat usage_usec)
 truth hog_throttled_us $(field $hog/cpu.stat throttled_usec)
 truth memory_anon_bytes $(field $memory/memory.stat anon)
 truth pids_current $(cat $pids/pids.current)
-truth server_tx_bytes $(nsenter -t $server -n cat /sys/class/net/eth0/statistics/tx_bytes 2>/dev/null || nsenter -t $server -n awk -F'[: ]+' '/eth0/ { print $11 }' /proc/$server/net/dev)
+truth server_tx_bytes $(awk -F'[: ]+' '$2 == "eth0" { print $11 }' /proc/$server/net/dev)
 truth oom_kills $(field $oom/memory.events oom_kill)
 truth hog_psi_cpu_us $(awk '$1 == "some" { sub("total=", "", $5); print $5 }' $hog/cpu.pressure)
 # Twice what the slowest tier needs, then a stop that is meant.
