@@ -16,7 +16,7 @@ pub enum Refusal {
     Unauthenticated,
     /// A token that may not do this.
     PermissionDenied,
-    /// A message without content, or one out of place: no Hello first, a second Hello, something after Goodbye.
+    /// A message without content, or one out of place: no Hello first, a second Hello.
     Protocol,
     /// A field of Hello is not what it must be.
     Hello,

@@ -13,15 +13,18 @@ mod http;
 pub mod identity;
 pub mod ingest;
 mod keep;
+pub mod label;
 mod maintain;
 pub mod pipeline;
 pub mod problems;
+pub mod query;
 mod roster;
 pub mod serve;
 mod services;
 pub mod store;
 pub mod tls;
 pub mod token;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -304,3 +304,6 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,8 +40,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// Calls at once on one connection.
 const CALLS: u32 = 64;
-/// Streams and calls that are still open this long after the stop began are cut.
+/// Ingest streams that are still open this long after the stop began are cut.
 const GRACE: Duration = Duration::from_secs(15);
+/// Other calls, watches above all, have this long after the last ingest stream ended.
+const CALL_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the aggregator does not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,9 @@ pub enum StartError {
     /// Labels and incidents.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Threads for SQL.
+    #[error("cannot start threads for queries: {0}")]
+    Threads(std::io::Error),
     /// Reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -226,8 +231,17 @@ impl Aggregator {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let abort = self.server.abort_handle();
-        if tokio::time::timeout(GRACE, self.server).await.is_err() {
-            tracing::warn!("calls were still open after {} s and were cut", GRACE.as_secs());
+        let streams = &self.shared.counters.streams;
+        let drained = async {
+            while streams.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(GRACE, drained).await.is_err() {
+            tracing::warn!(streams = streams.get(), "streams were still open after {} s and were cut", GRACE.as_secs());
+        }
+        if tokio::time::timeout(CALL_GRACE, self.server).await.is_err() {
+            tracing::info!("calls that were still open were cut");
             abort.abort();
         }
         let abort = self.http_server.abort_handle();

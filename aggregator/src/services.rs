@@ -5,8 +5,9 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::server::Router,
 };
+use vedette_proto::v1::{label_service_server::LabelServiceServer, query_service_server::QueryServiceServer};
 
-use crate::{Shared, serve::StartError};
+use crate::{Shared, label::LabelService, query::QueryService, serve::StartError};
 
 /// Adds them to the server. `admin` makes the interceptor that lets only the admin token pass.
 ///
@@ -16,13 +17,15 @@ pub(crate) fn add<I>(router: Router, shared: &Shared, admin: impl Fn() -> I) -> 
 where
     I: FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static,
 {
-    let _ = shared;
+    let query = QueryService::new(shared.clone()).map_err(StartError::Threads)?;
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(vedette_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(router
+        .add_service(InterceptedService::new(QueryServiceServer::new(query), admin()))
+        .add_service(InterceptedService::new(LabelServiceServer::new(LabelService::new(shared.clone())), admin()))
         .add_service(InterceptedService::new(descriptors().build_v1()?, admin()))
         .add_service(InterceptedService::new(descriptors().build_v1alpha()?, admin())))
 }

@@ -102,13 +102,12 @@ struct Stream<'a> {
     /// Durable when the stream opened: what is not above it is a duplicate.
     durable_before: u64,
     handed_over: u64,
-    said_goodbye: bool,
 }
 
 impl<'a> Stream<'a> {
     fn new(door: &'a Door, peer: Arc<Peer>, durable: u64) -> Self {
         let known = HashMap::new();
-        Self { door, peer, known, last_sequence: 0, durable_before: durable, handed_over: 0, said_goodbye: false }
+        Self { door, peer, known, last_sequence: 0, durable_before: durable, handed_over: 0 }
     }
 
     async fn open(&mut self, containers: Vec<v1::ContainerAdded>, answers: &Answers, durable: u64) -> Result<(), Refused> {
@@ -147,6 +146,11 @@ impl<'a> Stream<'a> {
                     acknowledge = false;
                 }
                 message = next(incoming) => match message {
+                    Ok(Some(Message::Goodbye(goodbye))) => {
+                        // Goodbye ends the stream: what is durable by then is still acknowledged.
+                        self.door.fleet.left(self.peer.node_id);
+                        break check::goodbye(&goodbye);
+                    }
                     Ok(Some(message)) => match self.take(message).await {
                         Ok(duplicate) => acknowledge |= duplicate,
                         Err(refused) => break Err(refused),
@@ -176,9 +180,6 @@ impl<'a> Stream<'a> {
     /// Takes one message; whether it was a duplicate that is to be acknowledged again.
     async fn take(&mut self, message: Message) -> Result<bool, Refused> {
         let now = clock::unix_ms();
-        if self.said_goodbye {
-            return Err(Refused::new(Refusal::Protocol, "a message after goodbye"));
-        }
         match message {
             Message::Hello(_) => Err(Refused::new(Refusal::Protocol, "a second hello")),
             Message::Heartbeat(heartbeat) => {
@@ -186,12 +187,7 @@ impl<'a> Stream<'a> {
                 self.door.fleet.heartbeat(self.peer.node_id, &heartbeat, now);
                 Ok(false)
             }
-            Message::Goodbye(goodbye) => {
-                check::goodbye(&goodbye)?;
-                self.said_goodbye = true;
-                self.door.fleet.left(self.peer.node_id);
-                Ok(false)
-            }
+            Message::Goodbye(_) => Ok(false),
             Message::Batch(batch) => {
                 self.door.fleet.heard(self.peer.node_id, now);
                 self.batch(batch, now).await

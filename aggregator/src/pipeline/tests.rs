@@ -1,0 +1,131 @@
+//! What the pipeline makes of streams, without a network.
+
+use tokio::sync::watch;
+use vedette_proto::{Block, Column, Observation};
+
+use super::*;
+use crate::{fleet::Limits, ingest::Progress};
+
+const START: i64 = 1_750_000_000_000;
+
+fn pipeline(identity: Identity) -> Pipeline {
+    let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10 };
+    Pipeline::new(Parts {
+        detector: Detector::new(vedette_detect::Config::default(), 1),
+        identity,
+        fleet: Arc::new(Fleet::new("own", limits)),
+        counters: Arc::default(),
+        problems: Arc::default(),
+        cluster: "own".into(),
+        started_unix_ms: START,
+        keep: mpsc::channel(1).0,
+        incidents: mpsc::channel(1).0,
+    })
+}
+
+fn peer(pipeline: &Pipeline, id: u64, origin: v1::Origin) -> Arc<Peer> {
+    let cluster: Arc<str> = if origin == v1::Origin::Replay { "again".into() } else { "own".into() };
+    let hello = v1::Hello { node: "n".into(), ..v1::Hello::default() };
+    let node_id = pipeline.fleet.connected(&cluster, &hello, START).unwrap();
+    Arc::new(Peer { id, node_id, cluster, node: "n".into(), spool_id: [1; 16], origin, progress: watch::Sender::new(Progress::default()) })
+}
+
+fn container(reference: u32) -> v1::ContainerAdded {
+    let container_id = format!("container-{reference}");
+    v1::ContainerAdded { container_ref: reference, pod_uid: "u1".into(), cgroup: format!("/{container_id}"), container_id, ..v1::ContainerAdded::default() }
+}
+
+fn delivery(peer: &Arc<Peer>, sequence: u64, references: &[u32]) -> Work {
+    let mut row = Observation::default();
+    row.set(Column::IntervalUs, 1_000_000);
+    let block = Block { unix_ms: START + sequence as i64 * 1_000, container_refs: references.to_vec(), rows: vec![row; references.len()] };
+    let batch = v1::Batch { sequence, ..v1::Batch::default() };
+    Work::Batch(Box::new(Delivery { peer: Arc::clone(peer), batch, block, origin: peer.origin, duplicate: false }))
+}
+
+fn alive(pipeline: &Pipeline, cluster: &str) -> Vec<String> {
+    let of_cluster = v1::Selector { cluster: cluster.into(), ..v1::Selector::default() };
+    pipeline.fleet.containers(&of_cluster, false, 10).0.into_iter().map(|container| container.container_id).collect()
+}
+
+#[test]
+fn rows_carry_their_subjects_and_the_node_has_one_of_its_own() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(7)]));
+
+    let scored = pipeline.take(delivery(&peer, 1, &[0, 7])).unwrap();
+
+    let workloads: Vec<String> = scored.batch.subjects.iter().map(|subject| subject.workload.to_string()).collect();
+    assert_eq!(workloads, ["own/-/Node/n/-", "own/-/Pod/u1/#0"]);
+    assert_eq!((scored.batch.verdicts.len(), scored.batch.sequence), (2, 1));
+}
+
+#[test]
+fn a_container_that_a_new_stream_does_not_know_is_gone() {
+    let mut pipeline = pipeline(Identity::default());
+    let first = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&first), vec![container(1), container(2)]));
+    pipeline.take(Work::Ended(first));
+    let between = alive(&pipeline, "own");
+
+    let second = peer(&pipeline, 2, v1::Origin::Live);
+    pipeline.take(Work::Opened(second, vec![container(2), container(3)]));
+
+    assert_eq!(between, ["container-1", "container-2"]);
+    assert_eq!(alive(&pipeline, "own"), ["container-2", "container-3"]);
+}
+
+#[test]
+fn a_replay_that_ends_leaves_no_living_container() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Replay);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    pipeline.take(delivery(&peer, 1, &[0, 1]));
+    let during = alive(&pipeline, "again");
+
+    pipeline.take(Work::Ended(peer));
+
+    assert_eq!(during, ["container-1"]);
+    assert!(alive(&pipeline, "again").is_empty());
+    assert_eq!(pipeline.roster.keys().count(), 0);
+}
+
+#[test]
+fn names_that_come_late_hold_from_then_on() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut pipeline = pipeline(Identity::new(Some(file.path().into())));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.tick(START, 1);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    let before = pipeline.take(delivery(&peer, 1, &[1])).unwrap();
+    let line = r#"{"pod_uid":"u1","namespace":"shop","pod":"web-1","owner_kind":"Deployment","owner_name":"web","containers":["app"]}"#;
+    std::fs::write(file.path(), line).unwrap();
+
+    pipeline.tick(START + 2_000, 2);
+    let after = pipeline.take(delivery(&peer, 2, &[1])).unwrap();
+
+    assert_eq!(before.batch.subjects[0].workload.to_string(), "own/-/Pod/u1/#0");
+    assert_eq!(after.batch.subjects[0].workload.to_string(), "own/shop/Deployment/web/app");
+    assert_eq!(after.batch.subjects[0].pod_name, "web-1");
+}
+
+#[test]
+fn a_node_that_falls_silent_is_an_incident_and_one_that_said_goodbye_is_not() {
+    let mut silent = pipeline(Identity::default());
+    let peer_of_silent = peer(&silent, 1, v1::Origin::Live);
+    silent.take(Work::Opened(peer_of_silent, vec![]));
+    let mut left = pipeline(Identity::default());
+    let peer_of_left = peer(&left, 1, v1::Origin::Live);
+    left.fleet.left(peer_of_left.node_id);
+
+    for second in 1..=200 {
+        silent.tick(START + second * 1_000, second as u64);
+        left.tick(START + second * 1_000, second as u64);
+    }
+
+    let changes = silent.detector.changes();
+    let opened = changes.iter().find(|change| change.change == v1::IncidentChange::Opened).unwrap();
+    assert_eq!(opened.incident.workload.as_ref().unwrap().owner_kind, "Node");
+    assert!(left.detector.changes().is_empty());
+}

@@ -1,0 +1,8 @@
+//! A whole aggregator in this process, spoken to over TLS on loopback.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod delivery;
+mod harness;
+mod hostile;
+mod start;
+mod tokens;
