@@ -8,6 +8,7 @@ mod clock;
 pub mod config;
 pub mod counters;
 pub mod data_dir;
+pub mod export;
 pub mod fleet;
 mod http;
 pub mod identity;
