@@ -21,9 +21,10 @@ container() {
     mkdir -p $container
 }
 
-# run COMMAND...: starts it in the current container with a network namespace of its own; its process id is in $!.
+# run COMMAND...: starts it in the current container with a network namespace of its own, made before it joins the cgroup,
+# as a runtime does; its process id is in $!.
 run() {
-    sh -c 'echo 0 >'$container'/cgroup.procs; exec unshare -n "$@"' run "$@" &
+    unshare -n sh -c 'echo 0 >'$container'/cgroup.procs; exec "$@"' run "$@" &
 }
 
 truth() { echo "VM TRUTH $1 $2"; }
@@ -64,11 +65,7 @@ pids=$container
 pod e; container e
 mkdir -p /tmp/www && head -c 262144 /dev/zero >/tmp/www/file
 run httpd -f -p 80 -h /tmp/www
-server=
-until [ -n "$server" ] && [ "$(readlink /proc/$server/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do
-    sleep 0.1
-    server=$(head -n 1 $container/cgroup.procs)
-done
+until server=$(head -n 1 $container/cgroup.procs) && [ -n "$server" ]; do sleep 0.1; done
 # This ip chooses the other end's name itself.
 ip link add pod-e type veth
 ip link set veth0 netns $server
