@@ -38,15 +38,16 @@ struct Owner {
 #[derive(Clone, Debug)]
 pub struct Home {
     dir: PathBuf,
+    executable: PathBuf,
 }
 
 impl Home {
-    /// Makes the directory and writes down that this process owns it.
+    /// Makes the directory and writes down that this process owns it. `executable` is the `vedette-range` that pods run.
     ///
     /// # Errors
     /// When a living run has the name, or the directory cannot be made.
-    pub fn claim(name: &str) -> Result<Self, HomeError> {
-        let home = Self { dir: Path::new(HOMES).join(name) };
+    pub fn claim(name: &str, executable: &Path) -> Result<Self, HomeError> {
+        let home = Self { dir: Path::new(HOMES).join(name), executable: executable.to_owned() };
         if let Some(pid) = home.living_owner() {
             return Err(HomeError::Alive { name: name.to_owned(), pid });
         }
@@ -65,7 +66,7 @@ impl Home {
     /// The directory of a run that may be over.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self { dir: Path::new(HOMES).join(name) }
+        Self { dir: Path::new(HOMES).join(name), executable: PathBuf::new() }
     }
 
     /// Names of runs that left a directory.
@@ -84,15 +85,14 @@ impl Home {
         (start_ticks(owner.pid) == Some(owner.start_ticks)).then_some(owner.pid)
     }
 
-    /// This executable under another name: the kernel takes a process's name from the path it was started by.
+    /// The executable under another name: the kernel takes a process's name from the path it was started by.
     ///
     /// # Errors
     /// When the link cannot be made.
     pub fn program(&self, name: &str) -> Result<PathBuf, HomeError> {
         let link = self.dir.join("bin").join(name);
         if !link.is_symlink() {
-            let own = std::env::current_exe().map_err(|error| HomeError::File("find", "this executable".into(), error))?;
-            symlink(own, &link).map_err(|error| HomeError::File("create", link.clone(), error))?;
+            symlink(&self.executable, &link).map_err(|error| HomeError::File("create", link.clone(), error))?;
         }
         Ok(link)
     }

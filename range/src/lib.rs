@@ -5,7 +5,6 @@
 pub mod behave;
 pub mod cgroups;
 pub mod clean;
-pub mod probe;
 pub mod enter;
 pub mod events;
 pub mod guard;
@@ -14,6 +13,7 @@ pub mod labels;
 pub mod network;
 pub mod plan;
 pub mod pod;
+pub mod probe;
 pub mod run;
 pub mod schedule;
 

@@ -66,7 +66,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let plan = Plan::named(&args.plan, seed).with_context(|| format!("no plan named {:?}: there are demo and smoke", args.plan))?;
     let labels = Labels::prepare(&args.labels)?;
     let cgroups = Cgroups::find(&args.root_cgroup)?;
-    let home = Home::claim(&args.root_cgroup)?;
+    let executable = std::env::current_exe().context("cannot find this executable")?;
+    let home = Home::claim(&args.root_cgroup, &executable)?;
     let outcome = make_and_run(&args, &plan, labels, &cgroups, &home).await;
     let removed = clean::remove(&cgroups, &home).await;
     outcome?;
