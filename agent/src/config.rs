@@ -188,7 +188,7 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(String::new(), |span| format!("line {}: ", text[..span.start].lines().count().max(1)));
+            let line = error.span().map_or(String::new(), |span| format!("line {}: ", text[..span.start].matches('\n').count() + 1));
             format!("{line}{}", error.message().replace('\n', " "))
         })?;
         if config.node.is_empty() {

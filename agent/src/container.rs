@@ -65,7 +65,9 @@ impl ContainerFiles {
                     move |text: &mut String| at(text, mount.as_deref().unwrap_or_default(), path, file)
                 };
                 if found.cpuacct.is_some() {
-                    match reader.read(&mut self.cpu, "cpuacct.usage", |text| at(text, found.cpuacct.as_deref().unwrap_or_default(), path, "cpuacct.usage")) {
+                    match reader.read(&mut self.cpu, "cpuacct.usage", |text| {
+                        at(text, found.cpuacct.as_deref().unwrap_or_default(), path, "cpuacct.usage")
+                    }) {
                         Read::Data(text) => cgroup::cpuacct_usage(text, sample),
                         Read::Ended => return Err(Ended),
                         Read::Absent => {}
@@ -123,11 +125,8 @@ impl ContainerFiles {
         if let Some(text) = reader.read(&mut self.io_bytes, "io.stat", |text| at(text, mount, path, "io.stat")).data() {
             cgroup::io_stat(text, sample);
         }
-        const PRESSURE: [(&str, Column); 3] = [
-            ("cpu.pressure", Column::CpuPressureUs),
-            ("memory.pressure", Column::MemoryPressureUs),
-            ("io.pressure", Column::IoPressureUs),
-        ];
+        const PRESSURE: [(&str, Column); 3] =
+            [("cpu.pressure", Column::CpuPressureUs), ("memory.pressure", Column::MemoryPressureUs), ("io.pressure", Column::IoPressureUs)];
         for (file, (name, column)) in self.pressure.iter_mut().zip(PRESSURE) {
             let text = reader.read(file, name, |text| at(text, mount, path, name));
             sample.set_if(column, text.data().and_then(cgroup::pressure_some));
@@ -188,8 +187,21 @@ impl ContainerFiles {
 
     /// Closes everything.
     pub fn close(&mut self, reader: &mut Reader) {
-        let Self { cpu, cpu_modes, cpu_limit, memory, memory_stat, memory_hits, memory_oom, pids, pids_hits, io_bytes, io_operations, pressure, .. } =
-            self;
+        let Self {
+            cpu,
+            cpu_modes,
+            cpu_limit,
+            memory,
+            memory_stat,
+            memory_hits,
+            memory_oom,
+            pids,
+            pids_hits,
+            io_bytes,
+            io_operations,
+            pressure,
+            ..
+        } = self;
         let files = [cpu, cpu_modes, cpu_limit, memory, memory_stat, memory_hits, memory_oom, pids, pids_hits, io_bytes, io_operations];
         for file in files.into_iter().chain(pressure) {
             reader.close(file);

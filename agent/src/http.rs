@@ -22,7 +22,11 @@ pub fn router(registry: Registry, sensor: watch::Receiver<SensorStatus>) -> Rout
             "/readyz",
             get(move || async move {
                 let status = sensor.borrow().clone();
-                if status.ready { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.error)) }
+                if status.ready {
+                    (StatusCode::OK, "ok\n".to_owned())
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.error))
+                }
             }),
         )
         .route(

@@ -157,7 +157,8 @@ impl Collector for OwnProcess {
         cpu.encode(described)?;
         if let Some(bytes) = resident_bytes() {
             let resident = ConstGauge::new(bytes);
-            let described = encoder.encode_descriptor("process_resident_memory_bytes", "Resident memory of the agent", None, resident.metric_type())?;
+            let described =
+                encoder.encode_descriptor("process_resident_memory_bytes", "Resident memory of the agent", None, resident.metric_type())?;
             resident.encode(described)?;
         }
         Ok(())

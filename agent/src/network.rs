@@ -124,7 +124,8 @@ fn namespace_of(path: &str) -> Option<u64> {
 /// Told by the namespace where it may be seen; otherwise by content: the same interfaces, with counters between two readings
 /// of the host's.
 pub fn look(reader: &mut Reader, proc: &str, pid: u32) -> Option<Look> {
-    let text = |reader: &mut Reader| reader.read_once("net/dev", |text| process_file(text, proc, pid, "net/dev")).data().map(<[u8]>::to_vec);
+    let text =
+        |reader: &mut Reader| reader.read_once("net/dev", |text| process_file(text, proc, pid, "net/dev")).data().map(<[u8]>::to_vec);
     let own = text(reader)?;
     let has_interface = net::interfaces(&own).any(|(name, _)| name != b"lo");
     let namespace = namespace(proc, pid);
@@ -156,26 +157,21 @@ pub fn host_dev<'a>(reader: &'a mut Reader, proc: &str) -> Option<&'a [u8]> {
     reader.read_once("net/dev", |text| text.push_str(&path)).data()
 }
 
+/// More interfaces than a pod has: with the same names in the same order it is the host, however far its counters moved meanwhile.
+const SURELY_HOST: usize = 4;
+
 fn same_interfaces(before: &[u8], own: &[u8], after: &[u8]) -> bool {
-    let mut host = net::interfaces(before).zip(net::interfaces(after));
-    let mut own = net::interfaces(own);
-    loop {
-        match (host.next(), own.next()) {
-            (None, None) => return true,
-            (Some(((name_before, low), (name_after, high))), Some((name, counters))) => {
-                let between = |low: u64, value: u64, high: u64| low <= value && value <= high;
-                if name != name_before
-                    || name != name_after
-                    || !between(low.rx_packets, counters.rx_packets, high.rx_packets)
-                    || !between(low.tx_packets, counters.tx_packets, high.tx_packets)
-                    || !between(low.rx_bytes, counters.rx_bytes, high.rx_bytes)
-                {
-                    return false;
-                }
-            }
-            _ => return false,
-        }
+    let names = |text| net::interfaces(text).map(|(name, _)| name);
+    if !names(before).eq(names(own)) || !names(after).eq(names(own)) {
+        return false;
     }
+    let between = |low: u64, value: u64, high: u64| low <= value && value <= high;
+    names(own).count() >= SURELY_HOST
+        || net::interfaces(before).zip(net::interfaces(own)).zip(net::interfaces(after)).all(|(((_, low), (_, own)), (_, high))| {
+            between(low.rx_packets, own.rx_packets, high.rx_packets)
+                && between(low.tx_packets, own.tx_packets, high.tx_packets)
+                && between(low.rx_bytes, own.rx_bytes, high.rx_bytes)
+        })
 }
 
 #[cfg(test)]

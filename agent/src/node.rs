@@ -36,8 +36,26 @@ pub struct Node {
 /// Interfaces that carry the node's own traffic: not lo, and not what only passes containers' traffic on.
 fn is_own_interface(name: &[u8]) -> bool {
     const PASSING: [&[u8]; 20] = [
-        b"lo", b"veth", b"br-", b"cni", b"docker", b"cbr", b"virbr", b"podman", b"cali", b"lxc", b"cilium", b"flannel", b"vxlan", b"tunl",
-        b"weave", b"kube-ipvs", b"nodelocaldns", b"dummy", b"ifb", b"vnet",
+        b"lo",
+        b"veth",
+        b"br-",
+        b"cni",
+        b"docker",
+        b"cbr",
+        b"virbr",
+        b"podman",
+        b"cali",
+        b"lxc",
+        b"cilium",
+        b"flannel",
+        b"vxlan",
+        b"tunl",
+        b"weave",
+        b"kube-ipvs",
+        b"nodelocaldns",
+        b"dummy",
+        b"ifb",
+        b"vnet",
     ];
     let bridge = name.strip_prefix(b"br").is_some_and(|rest| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit));
     !bridge && !PASSING.iter().any(|prefix| name.starts_with(prefix) && (*prefix != b"lo" || name == b"lo"))
@@ -107,7 +125,10 @@ impl Node {
             let names: Vec<_> = disks.iter().map(|disk| disk.name.clone()).collect();
             let whole = disks.iter().filter(|disk| is_whole_disk(&disk.name, &names));
             let (read, written) = whole.fold((0u64, 0u64), |(read, written), disk| {
-                (read.saturating_add(disk.sectors_read.saturating_mul(SECTOR)), written.saturating_add(disk.sectors_written.saturating_mul(SECTOR)))
+                (
+                    read.saturating_add(disk.sectors_read.saturating_mul(SECTOR)),
+                    written.saturating_add(disk.sectors_written.saturating_mul(SECTOR)),
+                )
             });
             sample.set(Column::NodeDiskReadBytes, read);
             sample.set(Column::NodeDiskWriteBytes, written);

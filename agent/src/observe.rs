@@ -73,17 +73,21 @@ mod tests {
 
     fn any_sample() -> impl Strategy<Value = Sample> {
         let at = prop::option::of(0..u64::MAX);
-        ((at.clone(), at.clone(), at), prop::collection::vec((0..Column::COUNT, any::<u64>()), 0..60)).prop_map(|((fast, slow, rare), pairs)| {
-            let pairs: Vec<_> = pairs.into_iter().map(|(place, value)| (Column::ALL[place], value)).collect();
-            sample([fast, slow, rare], &pairs)
-        })
+        ((at.clone(), at.clone(), at), prop::collection::vec((0..Column::COUNT, any::<u64>()), 0..60)).prop_map(
+            |((fast, slow, rare), pairs)| {
+                let pairs: Vec<_> = pairs.into_iter().map(|(place, value)| (Column::ALL[place], value)).collect();
+                sample([fast, slow, rare], &pairs)
+            },
+        )
     }
 
     #[test]
     fn growth_is_over_the_interval_of_its_own_tier() {
         let before = sample([Some(4_000_000), Some(0), None], &[(Column::CpuUsageUs, 100), (Column::TcpActiveOpens, 10)]);
-        let after =
-            sample([Some(5_000_000), Some(5_000_000), None], &[(Column::CpuUsageUs, 350), (Column::TcpActiveOpens, 1_010), (Column::PidsCurrent, 3)]);
+        let after = sample(
+            [Some(5_000_000), Some(5_000_000), None],
+            &[(Column::CpuUsageUs, 350), (Column::TcpActiveOpens, 1_010), (Column::PidsCurrent, 3)],
+        );
 
         let row = observe(&before, &after);
 
@@ -116,7 +120,10 @@ mod tests {
 
     #[test]
     fn traffic_of_another_interval_is_not_carried() {
-        let pod = observe(&sample([Some(0), None, None], &[(Column::NetRxBytes, 0)]), &sample([Some(1_000_000), None, None], &[(Column::NetRxBytes, 500)]));
+        let pod = observe(
+            &sample([Some(0), None, None], &[(Column::NetRxBytes, 0)]),
+            &sample([Some(1_000_000), None, None], &[(Column::NetRxBytes, 500)]),
+        );
         let mut short = observe(&sample([Some(900_000 - 200_000), None, None], &[]), &sample([Some(1_000_000), None, None], &[]));
         let mut same = observe(&sample([Some(10), None, None], &[]), &sample([Some(1_000_010), None, None], &[]));
 

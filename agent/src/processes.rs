@@ -161,11 +161,12 @@ mod tests {
         let mut looked = Vec::new();
 
         for _ in 0..5 {
-            processes.scan(&metrics, |pid| {
-                looked.push(pid);
-                (pid == 30).then_some(9)
-            })
-            .unwrap();
+            processes
+                .scan(&metrics, |pid| {
+                    looked.push(pid);
+                    (pid == 30).then_some(9)
+                })
+                .unwrap();
         }
         std::fs::remove_dir(proc.path().join("30")).unwrap();
         processes.scan(&metrics, |_| None).unwrap();
@@ -184,11 +185,12 @@ mod tests {
         let mut processes = Processes::new(proc.path().to_str().unwrap(), 100).unwrap();
         let mut looked = Vec::new();
 
-        processes.scan(&metrics, |pid| {
-            looked.push(pid);
-            None
-        })
-        .unwrap();
+        processes
+            .scan(&metrics, |pid| {
+                looked.push(pid);
+                None
+            })
+            .unwrap();
 
         assert_eq!(looked.len(), 100);
         assert!(looked.windows(2).all(|pair| pair[1] - pair[0] == 10));

@@ -65,12 +65,7 @@ impl Tree {
         }
         let watch = self.watch.iter().find(|watch| glob::matches(&watch.glob, path));
         let identity = name::identify(path).or_else(|| {
-            watch.map(|_| Identity {
-                container_id: last.to_owned(),
-                runtime: "cgroup",
-                pod_uid: String::new(),
-                pod_path: String::new(),
-            })
+            watch.map(|_| Identity { container_id: last.to_owned(), runtime: "cgroup", pod_uid: String::new(), pod_path: String::new() })
         });
         match identity {
             Some(identity) => {

@@ -151,7 +151,8 @@ impl Uplink {
         } else {
             let token = file(&self.config.token_file)?;
             let text = format!("Bearer {}", String::from_utf8_lossy(&token).trim());
-            let mut value: MetadataValue<_> = text.parse().map_err(|_| failed(format!("{} holds no token", self.config.token_file.display())))?;
+            let mut value: MetadataValue<_> =
+                text.parse().map_err(|_| failed(format!("{} holds no token", self.config.token_file.display())))?;
             value.set_sensitive(true);
             Some(value)
         };
@@ -295,7 +296,8 @@ impl Uplink {
         drop(sender);
         // The aggregator ends the stream once it has read Goodbye.
         let _ = timeout(Duration::from_secs(2), async {
-            while let Ok(Some(StreamResponse { message: Some(stream_response::Message::Acknowledgement(ack)) })) = incoming.message().await {
+            while let Ok(Some(StreamResponse { message: Some(stream_response::Message::Acknowledgement(ack)) })) = incoming.message().await
+            {
                 self.outbox.acknowledge(ack.sequence);
             }
         })

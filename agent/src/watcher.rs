@@ -83,7 +83,8 @@ impl Watcher {
                 }
                 continue;
             }
-            let (Some(parent), Some(name), true) = (self.paths.get(&event.wd()), event.file_name(), flags.contains(ReadFlags::ISDIR)) else {
+            let (Some(parent), Some(name), true) = (self.paths.get(&event.wd()), event.file_name(), flags.contains(ReadFlags::ISDIR))
+            else {
                 continue;
             };
             let Ok(name) = name.to_str() else { continue };

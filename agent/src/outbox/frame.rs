@@ -94,7 +94,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            read(&bytes);
+            let _ = read(&bytes);
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod frame;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -109,7 +111,8 @@ impl Outbox {
         std::fs::create_dir_all(&directory).map_err(io(&directory))?;
         let lock_path = directory.join("lock");
         let lock = File::create(&lock_path).map_err(io(&lock_path))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| OutboxError::InUse { path: directory.clone() })?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| OutboxError::InUse { path: directory.clone() })?;
         let mut paths: Vec<PathBuf> = Vec::new();
         for entry in std::fs::read_dir(&directory).map_err(io(&directory))? {
             let path = entry.map_err(io(&directory))?.path();
@@ -325,7 +328,8 @@ impl Inner {
         if self.frame.len() > frame::MAX_PAYLOAD {
             return Err(std::io::Error::other("batch larger than the limit of 16 MiB"));
         }
-        let full = self.segments.back().is_none_or(|segment| segment.end() != self.next_sequence || segment.bytes + length > self.segment_bytes);
+        let full =
+            self.segments.back().is_none_or(|segment| segment.end() != self.next_sequence || segment.bytes + length > self.segment_bytes);
         if full {
             let containers = self.known.values().filter(|known| known.removed_in.is_none()).map(|known| known.added.clone()).collect();
             let header = Header { first_sequence: self.next_sequence, next_reference: self.next_reference, containers };
@@ -346,13 +350,17 @@ impl Inner {
         self.note(batch);
         let rows = u64::from(container_rows(batch));
         self.metrics.observations.inc_by(rows);
-        self.metrics.node_observations.inc_by(u64::from(batch.block.as_ref().is_some_and(|block| block.container_refs.first() == Some(&0))));
+        self.metrics
+            .node_observations
+            .inc_by(u64::from(batch.block.as_ref().is_some_and(|block| block.container_refs.first() == Some(&0))));
         Ok(())
     }
 
     fn drop_old(&mut self, now_unix_ms: i64) {
         let oldest = now_unix_ms - self.config.max_age_s as i64 * 1_000;
-        while self.segments.len() > 1 && self.segments.front().and_then(|segment| segment.entries.last()).is_some_and(|last| last.unix_ms < oldest) {
+        while self.segments.len() > 1
+            && self.segments.front().and_then(|segment| segment.entries.last()).is_some_and(|last| last.unix_ms < oldest)
+        {
             self.drop_oldest("too old");
         }
     }
@@ -373,7 +381,13 @@ impl Inner {
             for at in earlier {
                 let Some(earlier) = self.gaps.remove(&at) else { continue };
                 if let Some(dropped) = earlier.dropped {
-                    merge(&mut gap.dropped, dropped.batches, dropped.observations, (dropped.first_unix_ms, dropped.last_unix_ms), &dropped.reason);
+                    merge(
+                        &mut gap.dropped,
+                        dropped.batches,
+                        dropped.observations,
+                        (dropped.first_unix_ms, dropped.last_unix_ms),
+                        &dropped.reason,
+                    );
                 }
                 gap.removed.extend(earlier.removed);
             }
@@ -434,7 +448,8 @@ impl Inner {
         for segment in &self.segments {
             let from = self.acknowledged.saturating_add(1).max(segment.first) - segment.first;
             let to = sequence.saturating_add(1).clamp(segment.first, segment.end()) - segment.first;
-            rows += segment.entries.get(from as usize..to as usize).unwrap_or_default().iter().map(|entry| u64::from(entry.rows)).sum::<u64>();
+            rows +=
+                segment.entries.get(from as usize..to as usize).unwrap_or_default().iter().map(|entry| u64::from(entry.rows)).sum::<u64>();
         }
         self.metrics.acknowledged_observations.inc_by(rows);
         self.acknowledged = sequence;
@@ -468,7 +483,8 @@ impl Inner {
     }
 
     fn waiting(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.end().saturating_sub(segment.first.max(self.acknowledged + 1))).sum::<u64>() + self.unsaved.len() as u64
+        self.segments.iter().map(|segment| segment.end().saturating_sub(segment.first.max(self.acknowledged + 1))).sum::<u64>()
+            + self.unsaved.len() as u64
     }
 
     fn count(&self) {
@@ -478,7 +494,8 @@ impl Inner {
 }
 
 fn merge(into: &mut Option<Dropped>, batches: u64, observations: u64, (first, last): (i64, i64), reason: &str) {
-    let dropped = into.get_or_insert_with(|| Dropped { first_unix_ms: first, last_unix_ms: last, reason: reason.to_owned(), ..Dropped::default() });
+    let dropped =
+        into.get_or_insert_with(|| Dropped { first_unix_ms: first, last_unix_ms: last, reason: reason.to_owned(), ..Dropped::default() });
     dropped.batches += batches;
     dropped.observations += observations;
     dropped.first_unix_ms = dropped.first_unix_ms.min(first);

@@ -101,7 +101,8 @@ impl Segment {
     /// # Errors
     /// The file system's, or `InvalidData` where the frame is damaged.
     pub fn read(&self, sequence: u64) -> std::io::Result<Batch> {
-        let damaged = || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("batch {sequence} in {} is damaged", self.path.display()));
+        let damaged =
+            || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("batch {sequence} in {} is damaged", self.path.display()));
         let place = sequence.checked_sub(self.first).ok_or_else(damaged)? as usize;
         let start = u64::from(self.entries.get(place).ok_or_else(damaged)?.offset);
         let end = self.entries.get(place + 1).map_or(self.bytes, |next| u64::from(next.offset));

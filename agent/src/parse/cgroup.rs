@@ -192,10 +192,10 @@ mod tests {
                 memory_stat_v1(text, &mut sample);
                 memory_stat_v2(text, &mut sample);
                 io_stat(text, &mut sample);
-                blkio(text);
-                pressure_some(text);
-                limit(text);
-                cpu_max_millicores(text);
+                let _ = blkio(text);
+                let _ = pressure_some(text);
+                let _ = limit(text);
+                let _ = cpu_max_millicores(text);
             }
         }
     }

@@ -230,7 +230,7 @@ eth1:1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0
                 netstat(text, &mut sample);
                 snmp6(text, &mut sample);
                 sockstat(text, &mut sample);
-                arp_incomplete(text);
+                let _ = arp_incomplete(text);
             }
         }
     }

@@ -110,7 +110,7 @@ mod tests {
                 let mut sample = Sample::default();
                 stat(text, &mut sample);
                 loadavg(text, &mut sample);
-                meminfo(text);
+                let _ = meminfo(text);
             }
         }
     }

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        assert_eq!(stat(STAT), Some(Stat { child_minor_faults: 77, child_ticks: 1 + 5, start_ticks: 266_710 }).map(|_| stat(STAT).unwrap()));
+        assert_eq!(stat(STAT), Some(Stat { child_minor_faults: 77, child_ticks: 5 + 6, start_ticks: 266_710 }));
     }
 
     #[test]
@@ -178,10 +178,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_parser_panic(text in prop::collection::vec(any::<u8>(), 0..300), cut in 0..STAT.len()) {
-            stat(&text);
-            stat(&STAT[..cut]);
-            status(&text);
-            cgroup_path(&text, "cpu");
+            let _ = stat(&text);
+            let _ = stat(&STAT[..cut]);
+            let _ = status(&text);
+            let _ = cgroup_path(&text, "cpu");
             prop_assert!(Comm::new(&text).text().len() <= 15);
         }
     }

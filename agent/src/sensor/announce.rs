@@ -10,7 +10,7 @@ const MAX_DEFERRED: u8 = 1;
 
 impl Sensor {
     /// Announces every container whose first process is known, or that has waited long enough.
-    pub(super) fn announce_due(&mut self, _unix_ms: i64) {
+    pub(super) fn announce_due(&mut self) {
         for index in std::mem::take(&mut self.unannounced) {
             let named = self.container(index).and_then(|container| container.main).is_some_and(|main| !main.comm.is_runtime_init());
             if self.looks_like_sandbox(index) {
@@ -41,7 +41,8 @@ impl Sensor {
         pod.fresh = true;
         container.slot = taken.slot;
         container.reference = self.next_reference;
-        container.limits = container::limits(&mut self.reader, &self.hierarchies, &container.found.path, &container.found.identity.pod_path);
+        container.limits =
+            container::limits(&mut self.reader, &self.hierarchies, &container.found.path, &container.found.identity.pod_path);
         self.next_reference += 1;
         let identity = &container.found.identity;
         self.added.push(ContainerAdded {

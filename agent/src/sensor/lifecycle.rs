@@ -22,8 +22,12 @@ impl Sensor {
         self.next_rescan_us = (self.clock)() + RESCAN.as_micros() as u64;
         let mut found = Vec::new();
         self.tree.walk("", self.watcher.as_mut(), &self.metrics, &mut found);
-        let gone: Vec<String> =
-            self.by_path.keys().filter(|path| !found.iter().any(|found| found.path == **path) && !self.tree.exists(path)).cloned().collect();
+        let gone: Vec<String> = self
+            .by_path
+            .keys()
+            .filter(|path| !found.iter().any(|found| found.path == **path) && !self.tree.exists(path))
+            .cloned()
+            .collect();
         for path in gone {
             self.path_gone(&path, unix_ms);
         }
@@ -110,8 +114,12 @@ impl Sensor {
             Some(adopted) => {
                 container.reference = adopted.container_ref;
                 container.slot = adopted.slot;
-                container.limits =
-                    crate::container::limits(&mut self.reader, &self.hierarchies, &container.found.path, &container.found.identity.pod_path);
+                container.limits = crate::container::limits(
+                    &mut self.reader,
+                    &self.hierarchies,
+                    &container.found.path,
+                    &container.found.identity.pod_path,
+                );
                 if let Some(pod) = self.pod_mut(pod_index) {
                     pod.slots.restore(adopted.slot, adopted.restarts, true);
                 }
@@ -220,7 +228,11 @@ impl Sensor {
     /// The pod's columns go with its first living container: the one in the lowest place.
     pub(super) fn choose_carrier(&mut self, pod_index: u32) {
         let Some(pod) = self.pod(pod_index) else { return };
-        let announced = pod.containers.iter().filter_map(|&index| Some((index, self.container(index)?))).filter(|(_, container)| container.reference != 0);
+        let announced = pod
+            .containers
+            .iter()
+            .filter_map(|&index| Some((index, self.container(index)?)))
+            .filter(|(_, container)| container.reference != 0);
         let carrier = announced.min_by_key(|(_, container)| container.slot).map(|(index, _)| index);
         if let Some(pod) = self.pod_mut(pod_index) {
             pod.carrier = carrier;
@@ -242,9 +254,8 @@ impl Sensor {
 
     /// Whether a pod is still there: by its sandbox where it has one, which goes before the pod's cgroup does.
     pub(super) fn pod_remains(&self, index: u32) -> bool {
-        self.pod(index).is_some_and(|pod| {
-            if pod.had_sandbox { pod.sandbox.is_some() } else { !pod.path.is_empty() && self.tree.exists(&pod.path) }
-        })
+        self.pod(index)
+            .is_some_and(|pod| if pod.had_sandbox { pod.sandbox.is_some() } else { !pod.path.is_empty() && self.tree.exists(&pod.path) })
     }
 
     /// Forgets pods that have been without containers for long.

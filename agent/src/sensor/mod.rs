@@ -185,10 +185,11 @@ impl Sensor {
         let hierarchies = Hierarchies::find(&config.root)?;
         let (mount, controller) = hierarchies.primary();
         let tree = Tree::new(mount, &config.cgroup_subtree, &config.watch);
-        let watcher = Watcher::new(mount).inspect_err(|error| tracing::warn!(%error, "no inotify: new containers are found by rescan only")).ok();
+        let watcher =
+            Watcher::new(mount).inspect_err(|error| tracing::warn!(%error, "no inotify: new containers are found by rescan only")).ok();
         let proc = config.root.join("proc").to_string_lossy().into_owned();
-        let processes = Processes::new(&proc, config.max_processes_per_tick)
-            .map_err(|source| SensorError::Processes { path: proc.clone(), source })?;
+        let processes =
+            Processes::new(&proc, config.max_processes_per_tick).map_err(|source| SensorError::Processes { path: proc.clone(), source })?;
         let reader = Reader::new(raise_file_limit(), metrics.clone());
         let mut sensor = Self {
             controller,
@@ -269,8 +270,8 @@ impl Sensor {
             self.rescan(unix_ms, false);
         }
         self.map_processes(unix_ms)?;
+        self.announce_due();
         self.choose_networks();
-        self.announce_due(unix_ms);
         self.read_due(unix_ms);
         self.last_tick_us = Some((self.clock)());
         self.metrics.containers.set(self.order.len() as i64);

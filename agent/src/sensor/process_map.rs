@@ -30,7 +30,8 @@ impl Sensor {
                 let text = reader.read_once("cgroup", |text| process_file(text, proc, pid, "cgroup")).data()?;
                 let path = parse::process::cgroup_path(text, controller).and_then(|path| std::str::from_utf8(path).ok())?;
                 let index = container_of(path, |id| by_id.get(id).copied(), |path| by_path.get(path).copied(), containers)?;
-                let status = reader.read_once("status", |text| process_file(text, proc, pid, "status")).data().and_then(parse::process::status);
+                let status =
+                    reader.read_once("status", |text| process_file(text, proc, pid, "status")).data().and_then(parse::process::status);
                 if let Some(status) = status {
                     looked.push((index, pid, status));
                 }
@@ -151,6 +152,7 @@ impl Sensor {
             let kind = if look.host { Kind::Host } else { Kind::Own };
             let same = pod.network.namespace.is_some() && pod.network.namespace == look.namespace;
             if pod.network.pid != Some(pid) || pod.network.kind != kind {
+                pod.fresh = true;
                 pod.network.close(&mut self.reader);
                 if !same {
                     // Another namespace: its counters have nothing to do with those read before.
@@ -179,14 +181,20 @@ fn container_of(
     by_path: impl Fn(&str) -> Option<u32>,
     containers: &[Option<Container>],
 ) -> Option<u32> {
-    let ids = path.rsplit('/').filter_map(|element| match name::element(element) {
-        Element::Container { id, .. } => Some(id),
-        Element::Helper | Element::Other => None,
-    });
-    for id in ids {
-        if let Some(index) = by_id(id) {
-            return Some(index);
+    let mut rest = path.trim_matches('/');
+    while !rest.is_empty() {
+        let last = rest.rsplit('/').next().unwrap_or(rest);
+        if let Element::Container { id, .. } = name::element(last)
+            && let Some(index) = by_id(id)
+        {
+            // One end must agree: which part of the path is seen depends on where the tree is mounted and from where it is looked at.
+            let ours = containers.get(index as usize).and_then(Option::as_ref).map_or("", |container| container.found.path.as_str());
+            let theirs = rest.trim_start_matches("../");
+            if ours.ends_with(theirs) || theirs.ends_with(ours) {
+                return Some(index);
+            }
         }
+        rest = &rest[..rest.rfind('/').unwrap_or(0)];
     }
     let relative = path.starts_with("/..");
     let mut rest = path.trim_start_matches("/..").trim_matches('/');

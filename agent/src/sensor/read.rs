@@ -110,7 +110,8 @@ impl Sensor {
             sample.set(Column::ChildCpuUs, stat.child_ticks.saturating_mul(US_PER_TICK));
             sample.set(Column::ChildMinorFaults, stat.child_minor_faults);
         }
-        stamp(&mut sample, clock(), due.slow, false);
+        let now_us = clock();
+        stamp(&mut sample, now_us, due.slow, false);
         let mut row = observe(&container.previous, &sample);
         container.previous.update(&sample);
         let Some(pod) = pods.get_mut(container.pod as usize).and_then(Option::as_mut) else { return Ok(None) };
@@ -118,7 +119,8 @@ impl Sensor {
             let mut sample = Sample::default();
             pod.network.read(reader, proc, due.slow, due.rare, &mut sample);
             if sample.iter().next().is_some() {
-                stamp(&mut sample, clock(), due.slow, due.rare);
+                // The same instant as the container's: the two share the row's intervals.
+                stamp(&mut sample, now_us, due.slow, due.rare);
                 carry(&mut row, &observe(&pod.sample, &sample));
                 pod.sample.update(&sample);
             }
@@ -181,9 +183,8 @@ impl Sensor {
             Hierarchies::Unified { mount } => (Some(mount.as_str()), "pids.current"),
             Hierarchies::PerController(found) => (found.pids.as_deref(), "pids.current"),
         };
-        let pids = mount.and_then(|mount| {
-            reader.read_once(file, |text| at(text, mount, &container.found.path, file)).data().and_then(parse::number)
-        });
+        let pids = mount
+            .and_then(|mount| reader.read_once(file, |text| at(text, mount, &container.found.path, file)).data().and_then(parse::number));
         let cpu = sample.get(Column::CpuUsageUs);
         let used = cpu.zip(container.previous.get(Column::CpuUsageUs)).map(|(now, before)| now.saturating_sub(before));
         // Starting up costs a sandbox some CPU; the first look is not compared with its birth.

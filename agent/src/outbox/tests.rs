@@ -1,0 +1,245 @@
+//! The spool under kills, full disks, reboots and other versions.
+
+use vedette_proto::v1::{ColumnBlock, ContainerRemoved, ProcessSeen};
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000_000;
+
+fn config(directory: &Path) -> OutboxConfig {
+    OutboxConfig { dir: directory.join("spool"), max_bytes: 1 << 20, max_age_s: 3_600 }
+}
+
+fn open(directory: &Path) -> Outbox {
+    Outbox::open(config(directory), "boot-1", Metrics::default()).unwrap()
+}
+
+/// A batch of one container's row.
+fn batch(unix_ms: i64) -> Batch {
+    Batch { block: Some(ColumnBlock { unix_ms, container_refs: vec![0, 1], columns: Vec::new() }), ..Batch::default() }
+}
+
+fn large_batch(unix_ms: i64) -> Batch {
+    let comm = "x".repeat(20_000);
+    Batch { processes: vec![ProcessSeen { container_ref: 1, comm, ..Default::default() }], ..batch(unix_ms) }
+}
+
+fn added(container_ref: u32) -> ContainerAdded {
+    ContainerAdded { container_ref, container_id: format!("id{container_ref}"), ..Default::default() }
+}
+
+fn removed(container_ref: u32) -> ContainerRemoved {
+    ContainerRemoved { container_ref, ..Default::default() }
+}
+
+fn sequences(outbox: &Outbox, mut from: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    while let Some(batch) = outbox.read(from).unwrap() {
+        found.push(batch.sequence);
+        from = batch.sequence + 1;
+    }
+    found
+}
+
+fn references(containers: &[ContainerAdded]) -> Vec<u32> {
+    containers.iter().map(|added| added.container_ref).collect()
+}
+
+#[test]
+fn a_spool_goes_on_after_a_kill_with_the_same_identity_and_the_next_sequence() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path());
+    let id = first.spool_id();
+    first.append(Batch { added: vec![added(1), added(2)], ..batch(NOW) }, NOW);
+    first.append(Batch { removed: vec![removed(1)], ..batch(NOW) }, NOW);
+    // Nothing is flushed or said goodbye to: what a kill leaves.
+    drop(first);
+
+    let second = open(directory.path());
+
+    assert_eq!(second.spool_id(), id);
+    let (alive, next_reference) = second.containers();
+    assert_eq!((references(&alive), next_reference), (vec![2], 3));
+    second.append(batch(NOW), NOW);
+    assert_eq!(sequences(&second, 1), [1, 2, 3]);
+}
+
+#[test]
+fn a_frame_cut_short_by_a_kill_is_cut_off_and_its_sequence_given_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path());
+    first.append(batch(NOW), NOW);
+    first.append(batch(NOW + 1), NOW);
+    drop(first);
+    let path = directory.path().join("spool/00000000000000000001.seg");
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 3).unwrap();
+
+    let second = open(directory.path());
+
+    assert_eq!(sequences(&second, 1), [1]);
+    second.append(batch(NOW + 2), NOW);
+    assert_eq!(second.read(2).unwrap().unwrap().block.unwrap().unix_ms, NOW + 2);
+}
+
+#[test]
+fn only_what_is_acknowledged_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    for tick in 0..5 {
+        outbox.append(batch(NOW + tick), NOW);
+    }
+
+    outbox.acknowledge(3);
+
+    assert_eq!((outbox.waiting(), outbox.is_drained()), (2, false));
+    assert_eq!(sequences(&outbox, 4), [4, 5]);
+    assert_eq!(metrics.acknowledged_observations.get(), 3);
+    outbox.acknowledge(5);
+    assert!(outbox.is_drained());
+    assert_eq!((metrics.observations.get(), metrics.acknowledged_observations.get()), (5, 5));
+}
+
+#[test]
+fn a_full_spool_drops_its_oldest_and_says_how_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    outbox.append(Batch { added: vec![added(1), added(2)], ..large_batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(2)], ..large_batch(NOW + 1) }, NOW);
+    for tick in 2..100 {
+        outbox.append(large_batch(NOW + tick), NOW);
+    }
+
+    let first = outbox.read(1).unwrap().unwrap();
+
+    let dropped = first.dropped.unwrap();
+    assert!(first.sequence > 1);
+    assert_eq!((dropped.batches, dropped.observations), (first.sequence - 1, first.sequence - 1));
+    assert_eq!(
+        (dropped.first_unix_ms, dropped.last_unix_ms, dropped.reason.as_str()),
+        (NOW, NOW + first.sequence as i64 - 2, "spool full")
+    );
+    assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "spool full" }).get(), dropped.batches);
+    assert!(metrics.outbox_bytes.get() <= 1 << 20);
+    // What was announced in the hole is named by Hello, what ended in it by the batch after it.
+    assert_eq!(references(&outbox.referred_after(0)), [1, 2]);
+    assert_eq!(first.removed, [removed(2)]);
+    let after: Vec<u64> = sequences(&outbox, 1);
+    assert!(after.windows(2).all(|pair| pair[1] == pair[0] + 1) && after.last() == Some(&100));
+}
+
+#[test]
+fn a_hole_is_still_stated_after_a_restart_and_once_acknowledged_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    for tick in 0..100 {
+        outbox.append(large_batch(NOW + tick), NOW);
+    }
+    let before = outbox.read(1).unwrap().unwrap();
+    drop(outbox);
+
+    let outbox = open(directory.path());
+
+    assert_eq!(outbox.read(1).unwrap().unwrap().dropped, before.dropped);
+    outbox.acknowledge(before.sequence);
+    assert_eq!(outbox.read(before.sequence + 1).unwrap().unwrap().dropped, None);
+}
+
+#[test]
+fn what_is_too_old_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    for tick in 0..10 {
+        outbox.append(large_batch(NOW + tick), NOW);
+    }
+
+    outbox.append(batch(NOW + 4_000_000), NOW + 4_000_000);
+
+    let first = outbox.read(1).unwrap().unwrap();
+    assert!(first.sequence > 3, "{}", first.sequence);
+    assert_eq!(first.dropped.unwrap().reason, "too old");
+}
+
+#[test]
+fn a_reference_is_never_used_again_even_when_all_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    outbox.append(Batch { added: vec![added(7)], ..large_batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(7)], ..large_batch(NOW) }, NOW);
+    for _ in 0..20 {
+        outbox.append(large_batch(NOW), NOW);
+    }
+    outbox.acknowledge(22);
+    drop(outbox);
+
+    let outbox = open(directory.path());
+
+    assert_eq!(outbox.containers(), (Vec::new(), 8));
+    outbox.append(batch(NOW), NOW);
+    assert_eq!(outbox.read(23).unwrap().unwrap().sequence, 23);
+}
+
+#[test]
+fn a_reboot_never_gives_a_sequence_again_that_may_have_been_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    outbox.append(Batch { added: vec![added(1)], ..batch(NOW) }, NOW);
+    drop(outbox);
+
+    let outbox = Outbox::open(config(directory.path()), "boot-2", Metrics::default()).unwrap();
+    outbox.append(batch(NOW), NOW);
+
+    assert_eq!(sequences(&outbox, 1), [1, 2 + REBOOT_SKIP_SEQUENCES]);
+    assert!(outbox.read(2).unwrap().unwrap().dropped.unwrap().reason.starts_with("node restarted"));
+    assert_eq!(outbox.containers().1, 2 + REBOOT_SKIP_REFERENCES);
+}
+
+#[test]
+fn a_spool_of_another_version_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    std::fs::write(directory.path().join("spool/version"), "vedette-spool 9\n").unwrap();
+
+    let error = Outbox::open(config(directory.path()), "boot-1", Metrics::default()).unwrap_err();
+
+    assert!(matches!(error, OutboxError::Version { .. }));
+    assert!(error.to_string().contains("vedette-spool 9"), "{error}");
+}
+
+#[test]
+fn two_agents_never_share_a_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = open(directory.path());
+
+    assert!(matches!(Outbox::open(config(directory.path()), "boot-1", Metrics::default()), Err(OutboxError::InUse { .. })));
+}
+
+#[test]
+fn a_disk_that_refuses_loses_only_rows_and_says_so_when_it_takes_batches_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    let spool = directory.path().join("spool");
+    let away = directory.path().join("away");
+    // No segment is open yet, so that a directory that is not there refuses the first.
+    std::fs::rename(&spool, &away).unwrap();
+    for tick in 0..40 {
+        let added = if tick == 0 { vec![added(1)] } else { Vec::new() };
+        outbox.append(Batch { added, ..batch(NOW + tick) }, NOW);
+    }
+    assert_eq!(outbox.read(1).unwrap(), None);
+    assert_eq!(outbox.waiting(), MAX_UNSAVED as u64);
+
+    std::fs::rename(&away, &spool).unwrap();
+    outbox.append(batch(NOW + 40), NOW);
+
+    let first = outbox.read(1).unwrap().unwrap();
+    let dropped = first.dropped.unwrap();
+    assert_eq!((first.sequence, dropped.batches, dropped.reason.as_str()), (1, 10, "spool write failed"));
+    assert_eq!((dropped.first_unix_ms, dropped.last_unix_ms), (NOW, NOW + 9));
+    assert_eq!(references(&first.added), [1], "what came and went is told all the same");
+    assert_eq!(sequences(&outbox, 1).len(), 31);
+    assert_eq!(metrics.dropped_observations.get_or_create(&Reason { reason: "spool write failed" }).get(), 10);
+}
