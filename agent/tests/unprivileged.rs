@@ -1,0 +1,107 @@
+//! The agent as it runs in a pod: uid 65532 without capabilities, in a PID and a cgroup namespace of its own, with the host's `/proc` and
+//! `/sys/fs/cgroup` mounted read-only elsewhere. Needs root (to make the namespaces) and cgroup v1.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use vedette_agent::{config::OutboxConfig, metrics::Metrics, outbox::Outbox};
+use vedette_proto::{Block, Column, Observation};
+
+const CONTROLLERS: [&str; 5] = ["cpuacct", "cpu", "memory", "pids", "blkio"];
+
+#[test]
+fn everything_readable_is_read_without_any_privilege() {
+    let root = rustix::process::geteuid().is_root();
+    if !root || !Path::new("/sys/fs/cgroup/cpuacct").is_dir() {
+        eprintln!("SKIPPED: needs root and cgroup v1 (root: {root})");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let lab = format!("vedette-agent-pod-{}", std::process::id());
+    let container = format!("{lab}/kubepods/poda1fbc318-347b-4575-a8b3-010c05abc66b/{}", "e".repeat(64));
+    let pod = format!("{lab}/agent");
+    let places = |path: &str| CONTROLLERS.map(|controller| Path::new("/sys/fs/cgroup").join(controller).join(path));
+    let enter = |path: &str| places(path).map(|place| format!("echo $$ > {}/cgroup.procs", place.display())).join("\n");
+    for place in places(&container).iter().chain(&places(&pod)) {
+        fs::create_dir_all(place).unwrap();
+    }
+    // A pair of interfaces inside a namespace of its own: the container has an interface besides lo.
+    let work = "ip link add eth0 type veth peer name far 2>/dev/null; ip link set eth0 up; ip link set lo up; while :; do :; done";
+    let mut worker = Command::new("unshare")
+        .args(["--net", "sh", "-c", &format!("{}\n{work}", enter(&container))])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let dir = folder.path().display();
+    let binary = folder.path().join("vedette-agent");
+    fs::copy(env!("CARGO_BIN_EXE_vedette-agent"), &binary).unwrap();
+    fs::write(
+        folder.path().join("agent.toml"),
+        format!(
+            "node = \"n\"\ngrace_ms = 0\n[sensor]\nroot = \"{dir}/host\"\ncgroup_subtree = \"{lab}\"\ninterval_ms = 200\n[outbox]\ndir = \"{dir}/spool\"\n\
+             [uplink]\nendpoint = \"https://127.0.0.1:1\"\nca_file = \"/nowhere\"\n[http]\nlisten = \"127.0.0.1:0\"\n"
+        ),
+    )
+    .unwrap();
+    let script = format!(
+        "set -e\n{enter}\nmkdir -p {dir}/host/proc {dir}/host/sys/fs/cgroup {dir}/spool\nchown 65532 {dir}/spool\nchmod 755 {dir}\n\
+         mount --bind /proc {dir}/host/proc\nmount -o remount,bind,ro {dir}/host/proc\nmount --rbind /sys/fs/cgroup {dir}/host/sys/fs/cgroup\n\
+         exec unshare --pid --cgroup --net --fork --mount-proc sh -c 'ip link set lo up; timeout --signal=TERM 5 setpriv --reuid=65532 --regid=65532 \
+         --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs {binary} --config {dir}/agent.toml'\n",
+        enter = enter(&pod),
+        binary = binary.display(),
+    );
+
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    for controller in CONTROLLERS {
+        let _ = Command::new("find")
+            .arg(format!("/sys/fs/cgroup/{controller}/{lab}"))
+            .args(["-depth", "-type", "d", "-delete"])
+            .stderr(Stdio::null())
+            .status();
+    }
+    let log = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let spool = OutboxConfig { dir: folder.path().join("spool"), ..OutboxConfig::default() };
+    let outbox = Outbox::open(spool, "", Metrics::default()).unwrap();
+    let (mut merged, mut node, mut names, mut next) = (Observation::default(), Observation::default(), Vec::new(), 1);
+    while let Some(batch) = outbox.read(next).unwrap() {
+        next = batch.sequence + 1;
+        names.extend(batch.processes.iter().map(|process| (process.comm.clone(), process.uid)));
+        let Some(block) = &batch.block else { continue };
+        let block = Block::decode(block, 100).unwrap();
+        for (reference, row) in block.container_refs.iter().zip(&block.rows) {
+            let into = if *reference == 0 { &mut node } else { &mut merged };
+            row.iter().for_each(|(column, value)| into.set(column, value));
+        }
+    }
+    assert!(names.contains(&("sh".to_owned(), 0)), "processes are mapped from another PID and cgroup namespace: {names:?}\n{log}");
+    let absent: Vec<_> = Column::ALL
+        .iter()
+        .filter(|column| {
+            let (id, name) = (column.id(), column.name());
+            let of_v2 = name.ends_with("_pressure_us");
+            let of_limits =
+                matches!(name, "cpu_periods" | "cpu_throttled_periods" | "cpu_throttled_us" | "memory_limit_bytes" | "pids_limit");
+            id < 200 && !of_v2 && !of_limits && merged.get(**column).is_none()
+        })
+        .map(|column| column.name())
+        .collect();
+    assert!(absent.is_empty(), "not read: {absent:?}\n{log}");
+    assert!(merged.get(Column::CpuUsageUs).is_some_and(|us| us > 10_000), "{merged:?}");
+    for column in [
+        Column::NodeCpuBusyUs,
+        Column::NodeMemoryTotalBytes,
+        Column::NodeCpuPressureUs,
+        Column::NodeDiskWriteBytes,
+        Column::NodeFsSizeBytes,
+    ] {
+        assert!(node.get(column).is_some(), "{} of the node is not read\n{log}", column.name());
+    }
+}
