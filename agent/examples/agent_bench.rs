@@ -112,7 +112,7 @@ fn door(folder: &Path, address: SocketAddr) -> anyhow::Result<()> {
     let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
+        let mut server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
         Ok(server.add_service(IngestServiceServer::new(Door)).serve(address).await?)
     })
 }
@@ -136,7 +136,7 @@ fn preads(list: &Path, seconds: u64) -> anyhow::Result<()> {
     for tick in 0..seconds {
         for (place, (every, file)) in files.iter().enumerate() {
             // Spread over the ticks as the agent does.
-            if (tick + place as u64) % every == 0 {
+            if (tick + place as u64).is_multiple_of(*every) {
                 let _ = file.read_at(&mut buffer, 0);
             }
         }

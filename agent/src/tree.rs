@@ -186,7 +186,7 @@ mod tests {
         let node = format!("docker/{A}");
         let inner = format!("{node}/kubelet/kubepods/besteffort/{POD}/{B}");
 
-        assert_eq!(check(&[inner.clone()], "", &[]), [(node, String::new()), (inner, String::new())]);
+        assert_eq!(check(std::slice::from_ref(&inner), "", &[]), [(node, String::new()), (inner, String::new())]);
     }
 
     #[test]

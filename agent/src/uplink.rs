@@ -184,7 +184,7 @@ impl Uplink {
             column_ids: Column::ALL.iter().map(|column| column.id()).collect(),
             interval_ms: self.speaker.interval_ms,
             boot_id: self.speaker.boot_id.clone(),
-            containers: self.outbox.referred_after(self.outbox.acknowledged()),
+            containers: self.outbox.referred(),
         }
     }
 
@@ -234,6 +234,7 @@ impl Uplink {
     ) -> Result<(), String> {
         let mut acknowledged = next - 1;
         let mut progress = Instant::now();
+        let mut sent = false;
         let mut heartbeats = interval(heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -253,13 +254,11 @@ impl Uplink {
                         if acknowledged + 1 == next {
                             progress = Instant::now();
                         }
-                        if batch.sequence > next && batch.dropped.is_some() {
-                            // Batches that announced containers are gone: only Hello can name those.
-                            let announced = self.outbox.referred_after(next - 1).len() != self.outbox.referred_after(acknowledged).len();
-                            if announced && acknowledged + 1 != next {
-                                return Err("the spool dropped batches; beginning anew".to_owned());
-                            }
+                        if batch.sequence != next && sent {
+                            // What the lost batches announced only Hello can name.
+                            return Err("the spool dropped batches not yet sent; beginning anew".to_owned());
                         }
+                        sent = true;
                         next = batch.sequence + 1;
                         permit.send(message(stream_request::Message::Batch(batch)));
                     }

@@ -91,8 +91,6 @@ struct Inner {
 #[derive(Debug)]
 struct KnownContainer {
     added: ContainerAdded,
-    /// The batch that announced it; 0 before everything held.
-    added_in: u64,
     /// The batch that removed it.
     removed_in: Option<u64>,
 }
@@ -196,12 +194,11 @@ impl Outbox {
         self.lock().read(from)
     }
 
-    /// What a stream that goes on after `acknowledged` refers to without adding it.
+    /// Every container that a batch may refer to: those alive, and those whose removal is not acknowledged. Also the ones that a batch still
+    /// held will announce: which batches the other side has is known only after it answered.
     #[must_use]
-    pub fn referred_after(&self, acknowledged: u64) -> Vec<ContainerAdded> {
-        let inner = self.lock();
-        let first = inner.segments.front().map_or(inner.next_sequence, |segment| segment.first).max(acknowledged + 1);
-        inner.known.values().filter(|known| known.added_in < first).map(|known| known.added.clone()).collect()
+    pub fn referred(&self) -> Vec<ContainerAdded> {
+        self.lock().known.values().map(|known| known.added.clone()).collect()
     }
 
     /// Everything up to this sequence is durable elsewhere: it is deleted here.
@@ -241,7 +238,7 @@ impl Inner {
             return std::fs::remove_file(path);
         };
         for added in header.containers {
-            known.entry(added.container_ref).or_insert(KnownContainer { added, added_in: 0, removed_in: None });
+            known.entry(added.container_ref).or_insert(KnownContainer { added, removed_in: None });
         }
         *next_reference = (*next_reference).max(header.next_reference);
         for batch in &batches {
@@ -255,7 +252,7 @@ impl Inner {
     fn note(&mut self, batch: &Batch) {
         for added in &batch.added {
             self.next_reference = self.next_reference.max(added.container_ref.saturating_add(1));
-            let known = KnownContainer { added: added.clone(), added_in: batch.sequence, removed_in: None };
+            let known = KnownContainer { added: added.clone(), removed_in: None };
             self.known.insert(added.container_ref, known);
         }
         for removed in &batch.removed {
@@ -454,9 +451,6 @@ impl Inner {
         self.metrics.acknowledged_observations.inc_by(rows);
         self.acknowledged = sequence;
         self.known.retain(|_, known| known.removed_in.is_none_or(|removed| removed > sequence));
-        for known in self.known.values_mut().filter(|known| known.added_in <= sequence) {
-            known.added_in = 0;
-        }
         let gaps = self.gaps.len();
         self.gaps.retain(|&before, _| before > sequence);
         if self.gaps.len() != gaps

@@ -66,8 +66,11 @@ pub fn dev(text: &[u8], sample: &mut Sample) {
     sample.set(Column::NetDropped, sum.dropped);
 }
 
+/// The wanted names of one protocol, each with its column.
+type Names = [(&'static [u8], Column)];
+
 /// `net/snmp` and `net/netstat`: a line of names and a line of values for every protocol.
-fn paired(text: &[u8], wanted: &[(&[u8], &[(&[u8], Column)])], sample: &mut Sample) {
+fn paired(text: &[u8], wanted: &[(&[u8], &Names)], sample: &mut Sample) {
     let mut lines = lines(text);
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
         let Some((prefix, columns)) = wanted.iter().find(|(prefix, _)| names.starts_with(prefix) && values.starts_with(prefix)) else {
@@ -88,7 +91,7 @@ fn paired(text: &[u8], wanted: &[(&[u8], &[(&[u8], Column)])], sample: &mut Samp
 
 /// `net/snmp`.
 pub fn snmp(text: &[u8], sample: &mut Sample) {
-    const TCP: &[(&[u8], Column)] = &[
+    const TCP: &Names = &[
         (b"ActiveOpens", Column::TcpActiveOpens),
         (b"PassiveOpens", Column::TcpPassiveOpens),
         (b"AttemptFails", Column::TcpAttemptFails),
@@ -100,15 +103,15 @@ pub fn snmp(text: &[u8], sample: &mut Sample) {
         (b"OutRsts", Column::TcpOutResets),
         (b"InErrs", Column::TcpInErrors),
     ];
-    const UDP: &[(&[u8], Column)] =
+    const UDP: &Names =
         &[(b"InDatagrams", Column::UdpInDatagrams), (b"OutDatagrams", Column::UdpOutDatagrams), (b"NoPorts", Column::UdpNoPorts)];
-    const ICMP: &[(&[u8], Column)] = &[(b"InMsgs", Column::IcmpInMessages), (b"OutMsgs", Column::IcmpOutMessages)];
+    const ICMP: &Names = &[(b"InMsgs", Column::IcmpInMessages), (b"OutMsgs", Column::IcmpOutMessages)];
     paired(text, &[(b"Tcp:", TCP), (b"Udp:", UDP), (b"Icmp:", ICMP)], sample);
 }
 
 /// `net/netstat`.
 pub fn netstat(text: &[u8], sample: &mut Sample) {
-    const EXTENDED: &[(&[u8], Column)] = &[
+    const EXTENDED: &Names = &[
         (b"SyncookiesSent", Column::SynCookiesSent),
         (b"TCPSynRetrans", Column::TcpSynRetransmits),
         (b"TCPTimeouts", Column::TcpTimeouts),

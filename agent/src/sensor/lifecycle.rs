@@ -260,7 +260,7 @@ impl Sensor {
 
     /// Forgets pods that have been without containers for long.
     pub(super) fn forget_pods(&mut self) {
-        if self.tick % 60 != 0 {
+        if !self.tick.is_multiple_of(60) {
             return;
         }
         let now_us = (self.clock)();

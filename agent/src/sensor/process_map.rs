@@ -129,7 +129,7 @@ impl Sensor {
         let slow_every = u64::from(self.config.slow_every);
         for index in 0..self.pods.len() {
             let Some(pod) = &self.pods[index] else { continue };
-            let again = (self.tick + index as u64) % (slow_every * 2) == 0;
+            let again = (self.tick + index as u64).is_multiple_of(slow_every * 2);
             let settled = pod.network_settled && !(again && pod.network.kind == Kind::Host);
             if pod.containers.is_empty() || settled || (pod.network.pid.is_some() && !again) {
                 continue;

@@ -67,8 +67,8 @@ impl Sensor {
                 }
             }
         }
-        for pod in 0..self.pods.len() {
-            self.finish_pod(pod, due[pod]);
+        for (pod, &due) in due.iter().enumerate() {
+            self.finish_pod(pod, due);
         }
         for index in ended {
             self.end(index, unix_ms);
@@ -76,7 +76,7 @@ impl Sensor {
         for index in odd {
             self.promote(index, unix_ms);
         }
-        let slow = (self.tick - 1) % u64::from(self.config.slow_every) == 0;
+        let slow = (self.tick - 1).is_multiple_of(u64::from(self.config.slow_every));
         let now_us = (self.clock)();
         self.block.rows[0] = self.node.observe(&mut self.reader, &self.proc, slow, now_us, known);
     }
@@ -87,7 +87,10 @@ impl Sensor {
         let now_us = (self.clock)();
         let all = pod.fresh || pod.promoted_until_us > now_us;
         let turn = self.tick + index as u64;
-        Due { slow: all || turn % u64::from(self.config.slow_every) == 0, rare: all || turn % u64::from(self.config.rare_every) == 0 }
+        Due {
+            slow: all || turn.is_multiple_of(u64::from(self.config.slow_every)),
+            rare: all || turn.is_multiple_of(u64::from(self.config.rare_every)),
+        }
     }
 
     /// One container's row; `None` while there is nothing to compare with. The flag says that it looks odd.
