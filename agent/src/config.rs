@@ -221,8 +221,13 @@ impl Config {
         if !self.uplink.endpoint.starts_with("https://") {
             return Err(format!("uplink.endpoint is {:?}, must begin with https://", self.uplink.endpoint));
         }
-        if let Some(watch) = self.sensor.watch.iter().find(|watch| watch.name.is_empty() || watch.glob.trim_matches('/').is_empty()) {
-            return Err(format!("watch {:?} needs a name and a glob", watch.name));
+        if let Some(watch) = self
+            .sensor
+            .watch
+            .iter()
+            .find(|watch| watch.name.is_empty() || watch.name.len() > 128 || watch.glob.trim_matches('/').is_empty())
+        {
+            return Err(format!("watch {:?} needs a name of at most 128 bytes and a glob", watch.name));
         }
         Ok(())
     }

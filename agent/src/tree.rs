@@ -15,6 +15,9 @@ const MAX_DIRECTORIES: usize = 16_384;
 /// Deepest path that is walked.
 const MAX_DEPTH: usize = 24;
 
+/// Longest name of a watched cgroup that is sent; longer ones are cut, and still told apart by their path.
+const MAX_NAME: usize = 128;
+
 /// A container or a watched cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -65,7 +68,12 @@ impl Tree {
         }
         let watch = self.watch.iter().find(|watch| glob::matches(&watch.glob, path));
         let identity = name::identify(path).or_else(|| {
-            watch.map(|_| Identity { container_id: last.to_owned(), runtime: "cgroup", pod_uid: String::new(), pod_path: String::new() })
+            watch.map(|_| Identity {
+                container_id: last[..last.floor_char_boundary(MAX_NAME)].to_owned(),
+                runtime: "cgroup",
+                pod_uid: String::new(),
+                pod_path: String::new(),
+            })
         });
         match identity {
             Some(identity) => {
