@@ -12,6 +12,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 use vedette_proto::v1::export_service_client::ExportServiceClient;
+use vedette_proto::v1::ingest_service_client::IngestServiceClient;
 use vedette_proto::v1::label_service_client::LabelServiceClient;
 use vedette_proto::v1::query_service_client::QueryServiceClient;
 
@@ -97,6 +98,7 @@ impl Target {
         Ok(Client {
             query: QueryServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
             label: LabelServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            ingest: IngestServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
             export: ExportServiceClient::new(client(channel)).max_decoding_message_size(MAX_MESSAGE_BYTES),
         })
     }
@@ -158,13 +160,15 @@ impl Target {
     }
 }
 
-/// The three services of an aggregator that people use.
+/// The services of an aggregator.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// What the aggregator knows.
     pub query: QueryServiceClient<Authorised>,
     /// What people and simulations say.
     pub label: LabelServiceClient<Authorised>,
+    /// Where observations go: a recording is played through it as an agent would deliver it.
+    pub ingest: IngestServiceClient<Authorised>,
     /// The history, to take away.
     pub export: ExportServiceClient<Authorised>,
 }

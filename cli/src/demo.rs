@@ -1,4 +1,25 @@
-//! `vedette demo`: the whole of Vedette on this machine, with simulated attacks.
+//! `vedette demo`: the whole of Vedette on this machine, with simulated attacks. A demonstration, not evidence.
+
+mod live;
+mod replay;
+
+mod stage;
+
+mod process;
+
+mod schedule;
+
+mod judge;
+
+mod accounting;
+
+mod show;
+
+mod finish;
+
+mod report;
+
+mod recording;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,12 +38,30 @@ pub struct DemoArgs {
     /// Replay the recording even where a live run would be possible
     #[arg(long)]
     pub replay: bool,
-    /// The recording to replay, instead of the one that comes with Vedette
+    /// The recording to replay, instead of the one that comes with Vedette; its schedule.json lies beside it
     #[arg(long, value_name = "FILE")]
     pub recording: Option<PathBuf>,
+    /// Save a live run in this directory, for replays
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["replay", "recording"])]
+    pub record: Option<PathBuf>,
+    /// Order and dose of the attacks; different in every run unless given
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
-/// Runs the demonstration.
-pub async fn run(_args: DemoArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the demonstration is not built yet")
+/// Runs the demonstration. Its exit code says whether it ran; what was found is in the summary and the report.
+pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    println!("This is a demonstration, not evidence: a few minutes of simulated work and simulated attacks on one machine.");
+    let obstacle = if args.replay || args.recording.is_some() { Some("you asked for it".to_owned()) } else { live::obstacle().await };
+    match obstacle {
+        None => {
+            println!("Live: real cgroups and network namespaces of its own, a real agent and aggregator; about seven minutes.");
+            live::run(&args).await?;
+        }
+        Some(obstacle) => {
+            println!("Replay of a recorded run, because {obstacle}.");
+            replay::run(&args).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
