@@ -79,6 +79,10 @@ impl Drop for Lab {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // What a container's shell left running, found by its cgroup: its parent is gone.
+        let place = format!("/sys/fs/cgroup/pids/{}", self.name);
+        let kill = format!("find {place} -name cgroup.procs -exec cat {{}} + | xargs -r kill -9; sleep 0.2");
+        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
         for place in self.places("") {
             // Whatever was left by a failed assertion.
             let _ = Command::new("find").arg(&place).args(["-depth", "-type", "d", "-delete"]).stderr(Stdio::null()).status();
