@@ -55,6 +55,7 @@ impl Bounds {
                 self.take_in(left);
                 self.take_in(right);
             }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => self.intersect(Self::either(left, right)),
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 if let (Some(column), Expr::Literal(value, _)) = (column(left), right.as_ref()) {
                     self.compare(column, *op, value);
@@ -81,6 +82,33 @@ impl Bounds {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What holds of a row for which one of two filters does. DataFusion also writes a short `IN` this way.
+    fn either(left: &Expr, right: &Expr) -> Self {
+        let [left, right] = [left, right].map(|filter| {
+            let mut bounds = Self::default();
+            bounds.take_in(filter);
+            bounds
+        });
+        let both = |left: Option<HashSet<String>>, right: Option<HashSet<String>>| Some(&left? | &right?);
+        Self {
+            from: left.from.min(right.from),
+            to: left.to.max(right.to),
+            containers: both(left.containers, right.containers),
+            nodes: both(left.nodes, right.nodes),
+        }
+    }
+
+    fn intersect(&mut self, other: Self) {
+        self.from = self.from.max(other.from);
+        self.to = self.to.min(other.to);
+        if let Some(containers) = other.containers {
+            self.allow("container_id", containers);
+        }
+        if let Some(nodes) = other.nodes {
+            self.allow("node", nodes);
         }
     }
 
@@ -143,5 +171,47 @@ fn milliseconds(value: &ScalarValue) -> Option<(i64, bool)> {
         ScalarValue::TimestampMicrosecond(Some(value), _) => Some((value.div_euclid(1_000), value % 1_000 == 0)),
         ScalarValue::TimestampNanosecond(Some(value), _) => Some((value.div_euclid(1_000_000), value % 1_000_000 == 0)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::{col, lit};
+
+    use super::*;
+
+    fn millis(unix_ms: i64) -> Expr {
+        Expr::Literal(ScalarValue::TimestampMillisecond(Some(unix_ms), Some("UTC".into())), None)
+    }
+
+    fn set(texts: &[&str]) -> Option<HashSet<String>> {
+        Some(texts.iter().map(|&text| text.to_owned()).collect())
+    }
+
+    #[test]
+    fn ranges_of_labels_are_bound_by_their_hull() {
+        let range = |container: &str, from, to| {
+            col("container_id").eq(lit(container)).and(col("time").gt_eq(millis(from))).and(col("time").lt(millis(to)))
+        };
+
+        let bounds = Bounds::of(&[range("a", 10, 20).or(range("b", 50, 60)), col("node").eq(lit("n")), col("score").gt(lit(0.5))]);
+
+        assert_eq!(bounds, Bounds { from: 10, to: 59, containers: set(&["a", "b"]), nodes: set(&["n"]) });
+    }
+
+    #[test]
+    fn what_one_side_leaves_open_stays_open() {
+        let bounds = Bounds::of(&[col("container_id").eq(lit("a")).or(col("kind").eq(lit("scan"))), lit("a").not_eq(col("container_id"))]);
+
+        assert_eq!(bounds, Bounds::default());
+    }
+
+    #[test]
+    fn a_bound_between_milliseconds_keeps_every_row_that_fits() {
+        let nanos = |value| Expr::Literal(ScalarValue::TimestampNanosecond(Some(value), None), None);
+
+        let bounds = Bounds::of(&[col("time").gt(nanos(1_500_000)), col("time").lt(nanos(7_500_000))]);
+
+        assert_eq!((bounds.from, bounds.to), (2, 7));
     }
 }

@@ -18,6 +18,10 @@ use crate::{
 const HOUR_MS: i64 = 3_600_000;
 /// Files merged at once: each costs a decoded batch and an open row group.
 const FILES: usize = 32;
+/// Rows decoded at once per file: with all columns about 1 MB each.
+const BATCH_ROWS: usize = 1_024;
+/// Memory of one merge, in bytes; what queries may use is another matter.
+const MEMORY: usize = 512 << 20;
 /// Rows of a merged file: what retention rewrites at once, and what a query opens at once.
 const ROWS: u64 = 8 << 20;
 /// An hour merged once is merged again only for this many late files.
@@ -52,7 +56,7 @@ pub(crate) async fn compact(history: &History, now_unix_ms: i64) -> Result<(), H
 
 async fn merge(history: &History, files: &[Arc<StoredFile>]) -> Result<StoredFile, HistoryError> {
     let inner: &Inner = &history.inner;
-    let session = history.session()?;
+    let session = history.session_within(MEMORY, BATCH_ROWS)?;
     let plan = file_scan::plan(files, &[], None, files.len(), true)?;
     let plan = Arc::new(SortPreservingMergeExec::new(file_scan::ordering()?, plan));
     let mut stream = execute_stream(plan, session.task_ctx())?;

@@ -37,3 +37,16 @@ impl Default for Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let error = toml::from_str::<Config>("retention_day = 3").unwrap_err().to_string();
+
+        assert!(error.contains("retention_day") && error.contains("retention_days"), "{error}");
+        assert_eq!(toml::from_str::<Config>("retention_days = 3").unwrap(), Config { retention_days: 3, ..Config::default() });
+    }
+}

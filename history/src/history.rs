@@ -83,7 +83,19 @@ impl Inner {
     /// Swaps files for others: manifest first, then memory. The old ones go from disk once nobody reads them.
     pub(crate) async fn replace(&self, old: &[Arc<StoredFile>], new: Vec<StoredFile>) -> Result<(), HistoryError> {
         let ids: Vec<i64> = old.iter().map(|file| file.id).collect();
-        self.manifest.replace(&ids, &new).await?;
+        if let Err(error) = self.manifest.replace(&ids, &new).await {
+            let known = self.manifest.files(&self.config.dir).await;
+            match known {
+                // It was committed after all.
+                Ok(known) if !old.iter().any(|old| known.iter().any(|file| file.id == old.id)) => {}
+                Ok(_) => {
+                    new.iter().for_each(StoredFile::doom);
+                    return Err(error);
+                }
+                // Nobody can say: the files stay until the next start knows.
+                Err(_) => return Err(error),
+            }
+        }
         {
             let mut parts = self.state.parts_mut();
             parts.files.retain(|file| !ids.contains(&file.id));

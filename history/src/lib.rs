@@ -24,6 +24,7 @@ mod schema;
 mod seal;
 mod session;
 mod state;
+mod statement;
 mod subject;
 mod table;
 mod wal;

@@ -141,19 +141,23 @@ fn words(numbers: &[i32], word: impl Fn(i32) -> &'static str) -> Result<ArrayRef
 }
 
 fn texts(ids: &[u32], subjects: &[Arc<Subject>], column: usize) -> Result<ArrayRef, ArrowError> {
+    // A segment may know a hundred thousand subjects, a batch of an answer only a few of them.
+    let mut of_subject = vec![-1; subjects.len()];
     let mut places: HashMap<&str, i32> = HashMap::new();
     let mut texts = Vec::new();
-    let by_subject: Vec<i32> = subjects
-        .iter()
-        .map(|subject| {
-            let text = text(subject, column);
-            *places.entry(text).or_insert_with(|| {
+    let mut keys = Vec::with_capacity(ids.len());
+    for &id in ids {
+        let key = &mut of_subject[id as usize];
+        if *key < 0 {
+            let text = text(&subjects[id as usize], column);
+            *key = *places.entry(text).or_insert_with(|| {
                 texts.push(text);
                 texts.len() as i32 - 1
-            })
-        })
-        .collect();
-    let keys = Int32Array::from_iter_values(ids.iter().map(|&id| by_subject[id as usize]));
+            });
+        }
+        keys.push(*key);
+    }
+    let keys = Int32Array::from(keys);
     Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(texts)))?))
 }
 

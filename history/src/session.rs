@@ -1,6 +1,6 @@
 //! Asking: a session over history with limits, and queries that can only read.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
@@ -15,12 +15,19 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use futures::StreamExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
-use crate::{History, HistoryError};
+use crate::{History, HistoryError, statement};
 
-/// Longest statement, in bytes.
-const SQL_BYTES: usize = 64 << 10;
+/// Rows of one batch of an answer.
+const BATCH_ROWS: usize = 8_192;
+
+/// Stack of the thread that plans a query, in bytes; only what is used of it costs memory.
+const PLANNING_STACK: usize = 64 << 20;
 
 /// How much one query may cost; its memory is the session's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +111,16 @@ impl Answer {
     }
 }
 
+/// Planning walks a statement's tree many times over, with large frames: a worker's stack is too small for the deepest one allowed.
+async fn on_a_large_stack<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, HistoryError> {
+    let (reply, result) = oneshot::channel();
+    let runtime = Handle::current();
+    let run = move || drop(reply.send(runtime.block_on(work)));
+    let failed = |error: &dyn Display| HistoryError::Query(format!("cannot plan: {error}"));
+    std::thread::Builder::new().name("history-plan".into()).stack_size(PLANNING_STACK).spawn(run).map_err(|error| failed(&error))?;
+    result.await.map_err(|error| failed(&error))
+}
+
 impl History {
     /// A session with the tables `observations` and `gaps`, its own memory limit (`query_memory_bytes`) and no spilling to
     /// disk. Further tables may be registered. Make one per query: the limit is the session's.
@@ -111,15 +128,23 @@ impl History {
     /// # Errors
     /// The session cannot be built.
     pub fn session(&self) -> Result<SessionContext, HistoryError> {
-        let mut config = SessionConfig::new().with_information_schema(true);
+        self.session_within(self.inner.config.query_memory_bytes, BATCH_ROWS)
+    }
+
+    /// A session with other limits.
+    pub(crate) fn session_within(&self, memory_bytes: usize, batch_rows: usize) -> Result<SessionContext, HistoryError> {
+        let mut config = SessionConfig::new().with_information_schema(true).with_batch_size(batch_rows);
         let options = config.options_mut();
+        // A recursion that doubles a text outgrows any machine before a limit on rows sees it.
+        options.execution.enable_recursive_ctes = false;
         options.execution.parquet.pushdown_filters = true;
         options.execution.parquet.reorder_filters = true;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.inner.config.query_memory_bytes)))
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()?;
         let session = SessionContext::new_with_config_rt(config, runtime);
+        statement::limit_functions(&session);
         self.register(&session)?;
         Ok(session)
     }
@@ -129,19 +154,18 @@ impl History {
     /// # Errors
     /// The statement is wrong or forbidden, or planning it took too long.
     pub async fn query(&self, session: &SessionContext, sql: &str, limits: QueryLimits) -> Result<Answer, HistoryError> {
-        if sql.len() > SQL_BYTES {
-            return Err(HistoryError::Query(format!("the statement has {} bytes, more than the limit of {SQL_BYTES}", sql.len())));
-        }
+        statement::check(sql)?;
         let deadline = Instant::now() + limits.timeout;
         let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let planning = async {
-            let frame = session.sql_with_options(sql, reading).await?;
+        let (session, sql) = (session.clone(), sql.to_owned());
+        let planning = async move {
+            let frame = session.sql_with_options(&sql, reading).await?;
             let task = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await?;
             Ok::<_, HistoryError>((execute_stream(Arc::clone(&plan), task)?, plan))
         };
-        let (stream, plan) =
-            timeout_at(deadline, planning).await.map_err(|_| HistoryError::QueryTimeout { seconds: limits.timeout.as_secs() })??;
+        let planning = on_a_large_stack(timeout_at(deadline, planning)).await?;
+        let (stream, plan) = planning.map_err(|_| HistoryError::QueryTimeout { seconds: limits.timeout.as_secs() })??;
         let schema = stream.schema();
         let (rows_left, timeout) = (limits.max_rows, limits.timeout);
         Ok(Answer { schema, stream, _plan: plan, rows_left, truncated: false, deadline, timeout })
