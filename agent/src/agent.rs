@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
@@ -67,7 +68,18 @@ pub fn unix_ms() -> i64 {
 pub fn check(config: &Config) -> Result<(), AgentError> {
     Sensor::start(config.sensor.clone(), Metrics::default(), monotonic(), unix_ms(), Vec::new(), 1)?;
     std::fs::read(&config.uplink.ca_file).map_err(|source| AgentError::File { path: config.uplink.ca_file.clone(), source })?;
-    Ok(())
+    trusted(config)
+}
+
+/// A CA file that is there must hold certificates: waiting will not mend one that does not. One that is not there yet may come.
+fn trusted(config: &Config) -> Result<(), AgentError> {
+    let path = &config.uplink.ca_file;
+    let Ok(pem) = std::fs::read(path) else { return Ok(()) };
+    if !pem.is_empty() && matches!(CertificateDer::pem_slice_iter(&pem).next(), Some(Ok(_))) {
+        return Ok(());
+    }
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "holds no certificate in PEM form");
+    Err(AgentError::File { path: path.clone(), source })
 }
 
 /// Samples and sends until `shutdown` resolves, then drains.
@@ -75,6 +87,7 @@ pub fn check(config: &Config) -> Result<(), AgentError> {
 /// # Errors
 /// [`AgentError`] when it cannot start; nothing that happens later ends the agent.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    trusted(&config)?;
     let metrics = Metrics::default();
     let boot_id = std::fs::read_to_string(config.sensor.root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
     let listener =
