@@ -160,8 +160,9 @@ async fn goodbye_and_removal_show_in_the_fleet() {
     agent.batch(first).await;
     agent.acknowledged(1).await.unwrap();
     agent.send(message(Message::Goodbye(v1::Goodbye { reason: "terminated".into() }))).await;
-    drop(agent);
+    let end = agent.ended().await;
 
+    assert!(end.is_ok(), "{end:?}");
     while aggregator.shared.counters.streams.get() > 0 {
         tokio::task::yield_now().await;
     }

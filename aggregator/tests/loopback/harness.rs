@@ -137,6 +137,12 @@ impl Agent {
         }
     }
 
+    /// Reads until the aggregator ends the stream.
+    pub async fn ended(&mut self) -> Result<(), Status> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+
     /// Reads until the stream is refused.
     pub async fn refused(&mut self) -> Status {
         loop {
