@@ -249,6 +249,8 @@ impl Pod {
 
     async fn attend(self: Arc<Self>, mut programs: Vec<Program>, mut orders: mpsc::Receiver<Order>) {
         let mut life = 0;
+        // Lives that ended by themselves or were ended badly, since the pod began or changed its programs.
+        let mut failures = 0;
         loop {
             let Some(program) = programs.get(life).or(programs.last()) else { break };
             let begun = self.new_life(false).and_then(|id| self.spawn(&id, program).map(|child| (id, child)));
@@ -262,9 +264,9 @@ impl Pod {
             self.present.send_replace(Some(id.clone()));
             let order = tokio::select! {
                 status = child.wait() => {
-                    life += 1;
+                    (life, failures) = (life + 1, failures + 1);
                     if !status.is_ok_and(|status| status.success()) {
-                        emit(&Event::Ended { owner_name: &self.spec.owner_name, container_id: &id, failures: u32::try_from(life).unwrap_or(u32::MAX) });
+                        emit(&Event::Ended { owner_name: &self.spec.owner_name, container_id: &id, failures });
                     }
                     None
                 }
@@ -276,23 +278,29 @@ impl Pod {
                 break;
             }
             let order = match order {
+                // The life that an order ended counts as a failure; a kubelet would begin the next as it does after any first one.
+                Some(Order::Become(next)) => {
+                    tokio::time::sleep(self.delay(1)).await;
+                    (programs, life, failures) = (next, 0, 1);
+                    continue;
+                }
                 Some(order) => Some(order),
                 None => tokio::select! {
-                    () = tokio::time::sleep(self.delay(life)) => None,
+                    () = tokio::time::sleep(self.delay(failures)) => None,
                     order = orders.recv() => Some(order.unwrap_or(Order::Stop)),
                 },
             };
             match order {
                 None => {}
-                Some(Order::Become(next)) => (programs, life) = (next, 0),
+                Some(Order::Become(next)) => (programs, life, failures) = (next, 0, 0),
                 Some(Order::Stop) => break,
             }
         }
     }
 
     /// As a kubelet: the first restart at once (a runtime needs about a second), then back-off that doubles.
-    fn delay(&self, failures: usize) -> Duration {
-        let doublings = u32::try_from(failures.saturating_sub(2)).unwrap_or(u32::MAX).min(16);
+    fn delay(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(2).min(16);
         if failures <= 1 { self.site.backoff / 10 } else { (self.site.backoff * 2u32.pow(doublings)).min(MAX_BACKOFF) }
     }
 

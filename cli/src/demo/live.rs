@@ -13,7 +13,7 @@ use vedette_proto::v1::{ExportFormat, ExportLayout, IncidentChange, ListContaine
 use super::DemoArgs;
 use super::accounting::metric;
 use super::finish::{Finished, export, finish};
-use super::process::{Process, beside, get};
+use super::process::{Process, beside, get, stopped};
 use super::recording;
 use super::schedule::{Event, Schedule};
 use super::show::Show;
@@ -61,7 +61,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let watched = tokio::select! {
         watched = watch(&mut stage, &mut agent, &mut show, BufReader::new(events)) => watched,
         () = tokio::time::sleep(LONGEST) => Err(anyhow::anyhow!("the range did not end within {} s", LONGEST.as_secs())),
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(crate::exit::Exit::Failure, "stopped; cleaning up").into()),
+        _ = stopped() => Err(Stop::new(crate::exit::Exit::Failure, "stopped; cleaning up").into()),
     };
     show.end();
     if let Err(error) = watched {

@@ -18,6 +18,7 @@ use vedette_proto::v1::{
 
 use super::DemoArgs;
 use super::finish::{Finished, finish};
+use super::process::stopped;
 use super::recording::{self, Recorded, Seen};
 use super::schedule::{Event, Said, Schedule};
 use super::show::Show;
@@ -45,7 +46,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     show.length(seconds / u64::from(SPEED));
     let played = tokio::select! {
         played = play(&mut stage, &mut show, &ticks, &recorded) => played,
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(crate::exit::Exit::Failure, "stopped").into()),
+        _ = stopped() => Err(Stop::new(crate::exit::Exit::Failure, "stopped").into()),
     };
     show.end();
     let (observations, acknowledged) = played?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::process::Command;
 
-use super::process::{Process, beside, free_address};
+use super::process::{Process, beside, free_address, stopped};
 use crate::client::{Client, Target};
 
 /// Cluster of a live run.
@@ -144,7 +144,7 @@ impl Stage {
         println!("  vedette incidents");
         println!("  vedette explain 1");
         tokio::select! {
-            signal = tokio::signal::ctrl_c() => signal?,
+            signal = stopped() => signal?,
             status = self.aggregator.done(Duration::MAX) => status?,
         }
         if let Some(mut agent) = agent {
