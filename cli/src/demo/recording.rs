@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use vedette_history::Tick;
 use vedette_proto::v1::Container;
@@ -16,7 +16,7 @@ pub const OBSERVATIONS: &str = "recording.parquet";
 pub const SCHEDULE: &str = "schedule.json";
 
 /// The recording that comes with Vedette: one live run of its own, made with `vedette demo --record`.
-const BUILT_IN: Option<(&[u8], &str)> = None;
+const BUILT_IN: (&[u8], &str) = (include_bytes!("../../demo/recording.parquet"), include_str!("../../demo/schedule.json"));
 
 /// What goes with the observations.
 #[derive(Debug, Deserialize, Serialize)]
@@ -65,7 +65,7 @@ pub fn open(path: Option<&Path>) -> anyhow::Result<(Vec<Tick>, Recorded)> {
         let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
         return Ok((ticks(path)?, parse(&text, &beside)?));
     }
-    let Some((observations, schedule)) = BUILT_IN else { bail!("this build holds no recording; give one with --recording FILE") };
+    let (observations, schedule) = BUILT_IN;
     // The reader of the history wants a file.
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join(OBSERVATIONS);
