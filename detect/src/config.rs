@@ -39,7 +39,7 @@ impl Default for Config {
             max_listed: 100,
             baseline_ready_seconds: 55,
             resolve_after_seconds: 30,
-            reopen_within_seconds: 60,
+            reopen_within_seconds: 15,
             crash_loop_window_seconds: 600,
             silence_ticket_seconds: 25,
             silence_page_seconds: 90,

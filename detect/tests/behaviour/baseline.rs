@@ -34,16 +34,18 @@ fn an_attack_right_after_an_attack_is_still_seen() {
 }
 
 #[test]
-fn an_attack_that_comes_back_within_a_minute_is_the_same_incident() {
-    let mut world = World::new();
-    let one = world.start("one", "pod-a", 0);
-    world.run(120, &[(one, &|_| Load::IDLE)]);
-    for _ in 0..3 {
-        world.run(30, &[(one, &|_| Load::IDLE.mining(0.9))]);
-        world.run(60, &[(one, &|_| Load::IDLE)]);
-    }
+fn an_attack_that_comes_back_soon_after_resolving_is_the_same_incident_and_later_another() {
+    for (pause_s, incidents) in [(33, 1), (60, 3)] {
+        let mut world = World::new();
+        let one = world.start("one", "pod-a", 0);
+        world.run(120, &[(one, &|_| Load::IDLE)]);
+        for _ in 0..3 {
+            world.run(30, &[(one, &|_| Load::IDLE.mining(0.9))]);
+            world.run(pause_s, &[(one, &|_| Load::IDLE)]);
+        }
 
-    assert_eq!(world.incidents().len(), 1);
+        assert_eq!(world.incidents().len(), incidents, "after a pause of {pause_s} s");
+    }
 }
 
 #[test]
