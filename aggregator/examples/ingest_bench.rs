@@ -159,7 +159,15 @@ fn blocks(stream: u64, containers: u64, ticks: u64) -> Vec<v1::ColumnBlock> {
 }
 
 /// Sends the blocks at a pace; gives the seconds from each batch to its acknowledgement.
-async fn deliver(channel: &Channel, token: &str, stream: u64, containers: u64, blocks: Vec<v1::ColumnBlock>, pace: Duration, from: u64) -> Vec<f64> {
+async fn deliver(
+    channel: &Channel,
+    token: &str,
+    stream: u64,
+    containers: u64,
+    blocks: Vec<v1::ColumnBlock>,
+    pace: Duration,
+    from: u64,
+) -> Vec<f64> {
     let added = |container_ref| v1::ContainerAdded {
         container_ref,
         pod_uid: format!("pod-{stream}-{container_ref}"),
@@ -183,14 +191,14 @@ async fn deliver(channel: &Channel, token: &str, stream: u64, containers: u64, b
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let mut answers = IngestServiceClient::new(channel.clone()).stream(request).await.unwrap().into_inner();
     let last = from + blocks.len() as u64 - 1;
-    let (sent, mut times) = mpsc::unbounded_channel();
+    let (sent, mut times) = mpsc::channel(blocks.len().max(1));
     let sender = tokio::spawn(async move {
         for (place, mut block) in blocks.into_iter().enumerate() {
             if !pace.is_zero() {
                 block.unix_ms = now();
             }
             let batch = v1::Batch { sequence: from + place as u64, block: Some(block), ..v1::Batch::default() };
-            let _ = sent.send(Instant::now());
+            let _ = sent.try_send(Instant::now());
             to.send(said(Message::Batch(batch))).await.unwrap();
             tokio::time::sleep(pace).await;
         }

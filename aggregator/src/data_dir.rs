@@ -59,17 +59,13 @@ impl DataDir {
         match std::fs::read_to_string(&version) {
             Ok(found) if found.trim() == VERSION => {}
             Ok(found) => return Err(DataDirError::Version { path: path.into(), found: found.trim().chars().take(64).collect() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => std::fs::write(&version, format!("{VERSION}\n")).map_err(fail(&version))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                std::fs::write(&version, format!("{VERSION}\n")).map_err(fail(&version))?
+            }
             Err(error) => return Err(DataDirError::File { path: version, error }),
         }
         let lock_path = path.join("lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(fail(&lock_path))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path).map_err(fail(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.into() }),

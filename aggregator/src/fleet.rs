@@ -11,8 +11,8 @@ use std::{
 
 use vedette_proto::{Observation, v1};
 
-pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 use container::ContainerRecord;
+pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 pub use node::NodeId;
 use node::NodeRecord;
 

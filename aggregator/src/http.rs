@@ -44,7 +44,6 @@ impl Pages {
     }
 
     /// Serves them.
-    #[must_use]
     pub fn router(self) -> Router {
         Router::new()
             .route("/metrics", get(metrics))

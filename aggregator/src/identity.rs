@@ -162,7 +162,8 @@ mod tests {
         v1::ContainerAdded { pod_uid: pod_uid.into(), slot, cgroup: "/a/b".into(), ..v1::ContainerAdded::default() }
     }
 
-    const GOOD: &str = r#"{"pod_uid":"u1","namespace":"shop","pod":"web-1","owner_kind":"Deployment","owner_name":"web","containers":["app"]}"#;
+    const GOOD: &str =
+        r#"{"pod_uid":"u1","namespace":"shop","pod":"web-1","owner_kind":"Deployment","owner_name":"web","containers":["app"]}"#;
 
     #[test]
     fn without_a_file_a_pod_is_its_uid_and_a_cgroup_its_watch_or_path() {

@@ -20,7 +20,13 @@ use crate::{
 };
 
 /// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
-pub async fn batches(history: History, mut queue: mpsc::Receiver<Scored>, in_flight: usize, counters: Arc<Counters>, problems: Arc<Problems>) {
+pub async fn batches(
+    history: History,
+    mut queue: mpsc::Receiver<Scored>,
+    in_flight: usize,
+    counters: Arc<Counters>,
+    problems: Arc<Problems>,
+) {
     let mut waiting = FuturesOrdered::new();
     let mut open = true;
     while open || !waiting.is_empty() {

@@ -1,10 +1,6 @@
 //! The one task that owns the detector: names rows, scores them, hands them on to be kept, and tells of incidents.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use vedette_detect::{Change, Detector, NodeHeard, SubjectKey};
@@ -141,7 +137,8 @@ impl Pipeline {
                 if peer.origin == v1::Origin::Replay {
                     let at = self.event_time.get(&peer.cluster).copied().unwrap_or_default();
                     for key in self.roster.node_over(peer.node_id) {
-                        self.detector.container_removed(SubjectKey(key), &v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() });
+                        self.detector
+                            .container_removed(SubjectKey(key), &v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() });
                         self.fleet.container_removed(key, at);
                     }
                 }
@@ -193,7 +190,14 @@ impl Pipeline {
         scored
     }
 
-    fn score(&mut self, peer: &Arc<Peer>, sequence: u64, gap: Option<v1::Dropped>, mut block: vedette_proto::Block, origin: v1::Origin) -> Scored {
+    fn score(
+        &mut self,
+        peer: &Arc<Peer>,
+        sequence: u64,
+        gap: Option<v1::Dropped>,
+        mut block: vedette_proto::Block,
+        origin: v1::Origin,
+    ) -> Scored {
         let unix_ms = block.unix_ms;
         let mut subjects = Vec::with_capacity(block.rows.len());
         let mut verdicts = Vec::with_capacity(block.rows.len());

@@ -39,7 +39,13 @@ impl Place {
 
     pub fn in_fleet(&self) -> Added<'_> {
         let subject = &self.subject;
-        Added { node_id: self.node_id, node: &subject.node, workload: &subject.workload, pod_name: &subject.pod_name, container: &self.added }
+        Added {
+            node_id: self.node_id,
+            node: &subject.node,
+            workload: &subject.workload,
+            pod_name: &subject.pod_name,
+            container: &self.added,
+        }
     }
 }
 

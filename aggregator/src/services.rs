@@ -1,10 +1,6 @@
 //! The services for people and tools, each behind the admin token: query, labels, export, reflection.
 
-use tonic::{
-    Request, Status,
-    service::interceptor::InterceptedService,
-    transport::server::Router,
-};
+use tonic::{Request, Status, service::interceptor::InterceptedService, transport::server::Router};
 use vedette_proto::v1::{
     export_service_server::ExportServiceServer, label_service_server::LabelServiceServer, query_service_server::QueryServiceServer,
 };

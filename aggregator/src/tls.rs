@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -120,10 +123,12 @@ impl Source {
                 (vec![certificate], key, dir.join("ca.pem"))
             }
             Self::Files { cert, key } => {
-                let content = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Content { path: path.clone(), problem: error.to_string() };
-                let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
-                    .and_then(Iterator::collect)
-                    .map_err(|error| content(cert, error))?;
+                let content = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Content {
+                    path: path.clone(),
+                    problem: error.to_string(),
+                };
+                let chain: Vec<_> =
+                    CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).map_err(|error| content(cert, error))?;
                 if chain.is_empty() {
                     return Err(TlsError::Content { path: cert.clone(), problem: "holds no certificate".into() });
                 }
@@ -164,8 +169,8 @@ fn issue(dir: &Path, config: &config::Tls) -> Result<(CertificateDer<'static>, P
     lasting(&mut params, SERVER_LIFE);
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der())
-        .map_err(|problem| TlsError::Content { path: key_path, problem: problem.into() })?;
+    let key =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|problem| TlsError::Content { path: key_path, problem: problem.into() })?;
     Ok((certificate.der().clone(), key))
 }
 

@@ -9,10 +9,7 @@ use vedette_proto::{
     v1::{self, stream_request::Message, stream_response},
 };
 
-use super::{
-    Delivery, Door, Peer, Progress, Refused, Work, check,
-    turns::Turn,
-};
+use super::{Delivery, Door, Peer, Progress, Refused, Work, check, turns::Turn};
 use crate::{clock, counters::Refusal};
 
 /// How long a stream that ends waits for its batches to be durable, so that it can still acknowledge them.

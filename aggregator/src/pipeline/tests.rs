@@ -32,7 +32,13 @@ fn peer(pipeline: &Pipeline, id: u64, origin: v1::Origin) -> Arc<Peer> {
 
 fn container(reference: u32) -> v1::ContainerAdded {
     let container_id = format!("container-{reference}");
-    v1::ContainerAdded { container_ref: reference, pod_uid: "u1".into(), cgroup: format!("/{container_id}"), container_id, ..v1::ContainerAdded::default() }
+    v1::ContainerAdded {
+        container_ref: reference,
+        pod_uid: "u1".into(),
+        cgroup: format!("/{container_id}"),
+        container_id,
+        ..v1::ContainerAdded::default()
+    }
 }
 
 fn delivery(peer: &Arc<Peer>, sequence: u64, references: &[u32]) -> Work {
