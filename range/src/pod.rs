@@ -251,8 +251,7 @@ impl Pod {
         let mut life = 0;
         // Lives that ended by themselves or were ended badly, since the pod began or changed its programs.
         let mut failures = 0;
-        loop {
-            let Some(program) = programs.get(life).or(programs.last()) else { break };
+        while let Some(program) = programs.get(life).or(programs.last()) {
             let begun = self.new_life(false).and_then(|id| self.spawn(&id, program).map(|child| (id, child)));
             let (id, mut child) = match begun {
                 Ok(begun) => begun,

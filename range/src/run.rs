@@ -121,6 +121,12 @@ async fn stopped() -> &'static str {
     }
 }
 
+/// What the plan wants at some moment.
+enum Moment<'a> {
+    Phase(&'a str, Duration),
+    Episode(&'a Episode),
+}
+
 struct Range {
     site: Arc<Site>,
     labels: Labels,
@@ -135,17 +141,15 @@ impl Range {
         emit(&Event::Plan { seconds: plan.total.as_secs(), run: &self.site.schedule().run });
         self.ordinary_work().await?;
         let mut episodes = tokio::task::JoinSet::new();
-        let mut moments: Vec<(Duration, Option<&Episode>, Option<(&str, Duration)>)> =
-            plan.phases.iter().map(|(name, at, lasts)| (*at, None, Some((*name, *lasts)))).collect();
-        moments.extend(plan.episodes.iter().map(|episode| (episode.at, Some(episode), None)));
+        let phases = plan.phases.iter().map(|phase| (phase.1, Moment::Phase(phase.0, phase.2)));
+        let starts = plan.episodes.iter().map(|episode| (episode.at, Moment::Episode(episode)));
+        let mut moments: Vec<_> = phases.chain(starts).collect();
         moments.sort_by_key(|moment| moment.0);
-        for (at, episode, phase) in moments {
+        for (at, moment) in moments {
             sleep_until(begin + at).await;
-            if let Some((name, lasts)) = phase {
-                emit(&Event::Phase { name, seconds: lasts.as_secs() });
-            }
-            if let Some(episode) = episode {
-                episodes.spawn(Arc::clone(&self).episode(episode.clone()));
+            match moment {
+                Moment::Phase(name, lasts) => emit(&Event::Phase { name, seconds: lasts.as_secs() }),
+                Moment::Episode(episode) => drop(episodes.spawn(Arc::clone(&self).episode(episode.clone()))),
             }
         }
         while let Some(outcome) = episodes.join_next().await {

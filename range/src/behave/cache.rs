@@ -61,12 +61,13 @@ async fn serve(stream: TcpStream, store: &Store) -> std::io::Result<()> {
                 let length = length.parse().ok().filter(|&length| length <= MAX_VALUE).ok_or(std::io::ErrorKind::InvalidData)?;
                 let mut value = vec![0; length];
                 stream.read_exact(&mut value).await?;
-                let mut keys = store.borrow_mut();
-                if keys.len() >= MAX_KEYS {
-                    keys.clear();
+                {
+                    let mut keys = store.borrow_mut();
+                    if keys.len() >= MAX_KEYS {
+                        keys.clear();
+                    }
+                    keys.insert(key.to_owned(), value);
                 }
-                keys.insert(key.to_owned(), value);
-                drop(keys);
                 stream.write_all(b"+\n").await?;
             }
             (Some("G"), Some(key), None) => {
