@@ -22,9 +22,9 @@ container() {
 }
 
 # run COMMAND...: starts it in the current container with a network namespace of its own, made before it joins the cgroup,
-# as a runtime does; its process id is in $!.
+# as a runtime does; its process id is in $!. Programs by their path: by name, this shell runs itself as "exe" for a moment.
 run() {
-    unshare -n sh -c 'echo 0 >'$container'/cgroup.procs; exec "$@"' run "$@" &
+    unshare -n /bin/sh -c 'echo 0 >'$container'/cgroup.procs; exec "$@"' run "$@" &
 }
 
 truth() { echo "VM TRUTH $1 $2"; }
@@ -36,7 +36,7 @@ until [ -s /run/sink/ca.pem ]; do sleep 0.1; done
 
 # Alive before the agent: a pod that does next to nothing.
 pod a; container a
-run sleep 1000
+run /bin/sleep 1000
 
 vedette-agent --config /etc/agent.toml >/run/agent/log 2>&1 &
 agent=$!
@@ -46,25 +46,25 @@ truth agent_started_ms $(date +%s)000
 # b: a CPU hog under a limit of 200 millicores.
 pod b; container b
 echo "20000 100000" >$container/cpu.max
-run sh -c 'while :; do :; done'
+run /bin/sh -c 'while :; do :; done'
 hog=$container
 
 # c: 40 MiB of anonymous memory under a limit of 64 MiB.
 pod c; container c
 echo 67108864 >$container/memory.max
-run sh -c '(head -c 41943040 /dev/zero; sleep 1000) | tail -c 41943040'
+run /bin/sh -c '(head -c 41943040 /dev/zero; sleep 1000) | tail -c 41943040'
 memory=$container
 
 # d: eleven processes at most twenty.
 pod d; container d
 echo 20 >$container/pids.max
-run sh -c 'for n in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; wait'
+run /bin/sh -c 'for n in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; wait'
 pids=$container
 
 # e: a web server that a client outside asks for 20 files of 256 KiB.
 pod e; container e
 mkdir -p /tmp/www && head -c 262144 /dev/zero >/tmp/www/file
-run httpd -f -p 80 -h /tmp/www
+run /bin/httpd -f -p 80 -h /tmp/www
 until server=$(head -n 1 $container/cgroup.procs) && [ -n "$server" ]; do sleep 0.1; done
 # This ip chooses the other end's name itself.
 ip link add pod-e type veth
@@ -76,16 +76,16 @@ for n in $(seq 20); do wget -q -O /dev/null http://10.99.0.2/file || echo "VM FA
 
 # f: two containers of one place, the first failing after a second, and its successor.
 pod f; container 1
-run sh -c 'sleep 2; exit 1'
+run /bin/sh -c 'sleep 3; exit 1'
 wait $!
-rmdir $container 2>/dev/null
+rmdir $container
 sleep 1
 container 2
-run sleep 1000
+run /bin/sh -c 'sleep 1000; exit 1'
 
 # g: lives for some 50 ms.
 pod 0; container 5
-run sh -c 'exit 0'
+run /bin/sh -c 'exit 0'
 wait $!
 usleep 50000
 rmdir $container
@@ -93,7 +93,7 @@ rmdir $container
 # h: killed for lack of memory; the pod outlives the container.
 pod 9; container 9
 echo 16777216 >$container/memory.max
-run sh -c 'head -c 83886080 /dev/zero | tail -c 83886080 >/dev/null'
+run /bin/sh -c 'head -c 83886080 /dev/zero | tail -c 83886080 >/dev/null'
 wait $!
 sleep 2
 rmdir $container
