@@ -163,7 +163,9 @@ impl History {
         let files: Vec<_> = manifest.files(&config.dir).await?.into_iter().map(Arc::new).collect();
         let next_file = files.iter().map(|file| file.id).max().unwrap_or(0) + 1;
         dir::remove_unknown(&config.dir, &files)?;
-        manifest.progress(&mut state.progress_mut()).await?;
+        for (node, spool_id, sequence) in manifest.progress().await? {
+            state.progress_mut().set(&node, spool_id, sequence);
+        }
         {
             let gaps = manifest.gaps().await?;
             let mut parts = state.parts_mut();
@@ -230,7 +232,7 @@ impl History {
     pub async fn submit(&self, batch: StoredBatch) -> Result<Receipt, HistoryError> {
         let draft = Draft::new(batch)?;
         let (reply, receipt) = oneshot::channel();
-        self.inner.commands.send(Command::Append(draft, reply)).await.map_err(|_| HistoryError::Closed)?;
+        self.inner.commands.send(Command::Append(Box::new(draft), reply)).await.map_err(|_| HistoryError::Closed)?;
         Ok(Receipt(receipt))
     }
 

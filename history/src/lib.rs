@@ -37,4 +37,5 @@ pub use protected::Protected;
 pub use recording::{Recording, RecordingWriter, Tick};
 pub use schema::{GAPS_TABLE, OBSERVATIONS_TABLE, observation_schema};
 pub use session::{Answer, QueryLimits};
+pub use statement::check_statement;
 pub use subject::Subject;

@@ -14,7 +14,7 @@ use vedette_proto::v1::Dropped;
 use crate::{
     HistoryError,
     files::StoredFile,
-    state::{GAPS, Progress},
+    state::GAPS,
     wal::segment::{Gap, Index},
 };
 
@@ -85,16 +85,15 @@ impl Manifest {
         rows.iter().map(file).collect::<sqlx::Result<_>>().map_err(|error| self.fail(error))
     }
 
-    pub(crate) async fn progress(&self, progress: &mut Progress) -> Result<(), HistoryError> {
+    /// The highest sealed sequence per node and spool, the one touched longest ago first.
+    pub(crate) async fn progress(&self) -> Result<Vec<(String, [u8; 16], u64)>, HistoryError> {
         let query = "SELECT node, spool_id, sequence FROM progress ORDER BY touched, rowid";
         let rows = sqlx::query(query).fetch_all(&self.pool).await.map_err(|error| self.fail(error))?;
-        for row in rows {
-            let spool: Vec<u8> = row.try_get("spool_id").map_err(|error| self.fail(error))?;
-            let node: String = row.try_get("node").map_err(|error| self.fail(error))?;
-            let sequence: i64 = row.try_get("sequence").map_err(|error| self.fail(error))?;
-            progress.set(&node, spool.try_into().unwrap_or_default(), sequence as u64);
-        }
-        Ok(())
+        let spool = |row: &SqliteRow| -> sqlx::Result<_> {
+            let spool_id = row.try_get::<Vec<u8>, _>("spool_id")?.try_into().unwrap_or_default();
+            Ok((row.try_get("node")?, spool_id, row.try_get::<i64, _>("sequence")? as u64))
+        };
+        rows.iter().map(spool).collect::<sqlx::Result<_>>().map_err(|error| self.fail(error))
     }
 
     pub(crate) async fn gaps(&self) -> Result<Vec<Gap>, HistoryError> {

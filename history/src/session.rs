@@ -154,7 +154,7 @@ impl History {
     /// # Errors
     /// The statement is wrong or forbidden, or planning it took too long.
     pub async fn query(&self, session: &SessionContext, sql: &str, limits: QueryLimits) -> Result<Answer, HistoryError> {
-        statement::check(sql)?;
+        statement::check_statement(sql)?;
         let deadline = Instant::now() + limits.timeout;
         let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let (session, sql) = (session.clone(), sql.to_owned());

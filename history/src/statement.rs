@@ -17,8 +17,12 @@ const OPERATORS: usize = 256;
 /// Functions whose result is as large as a number says: one call would allocate past any limit of memory, which counts rows only.
 const BOUNDLESS: [&str; 7] = ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "range", "generate_series"];
 
-/// Refuses what is too long or too deep.
-pub(crate) fn check(sql: &str) -> Result<(), HistoryError> {
+/// Refuses a statement that is too long or too deep, before anything parses it. [`crate::History::query`] does so itself; whoever
+/// plans in a session of their own calls it first, and plans on a stack of some 64 MiB.
+///
+/// # Errors
+/// What there is too much of.
+pub fn check_statement(sql: &str) -> Result<(), HistoryError> {
     if sql.len() > BYTES {
         return Err(HistoryError::Query(format!("the statement has {} bytes, more than the limit of {BYTES}", sql.len())));
     }
@@ -64,10 +68,10 @@ mod tests {
         let ids: Vec<_> = (0..700).map(|id| format!("'container-{id:054}'")).collect();
         let list = format!("SELECT * FROM observations WHERE container_id IN ({}) AND time > '2026-01-01'", ids.join(", "));
 
-        assert!(check(&sum).is_err());
-        assert!(check(&format!("SELECT {}true", "NOT ".repeat(300))).is_err());
-        assert!(check(&list).is_ok());
-        assert!(check(&format!("SELECT '{}'", "x".repeat(BYTES))).is_err());
+        assert!(check_statement(&sum).is_err());
+        assert!(check_statement(&format!("SELECT {}true", "NOT ".repeat(300))).is_err());
+        assert!(check_statement(&list).is_ok());
+        assert!(check_statement(&format!("SELECT '{}'", "x".repeat(BYTES))).is_err());
     }
 
     #[test]
@@ -75,6 +79,6 @@ mod tests {
         let range = "(container_id = 'a' AND time >= '2026-01-01T00:00:00Z' AND time < '2026-01-01T00:01:00Z')";
         let ranges = vec![range; 60].join(" OR ");
 
-        assert!(check(&format!("SELECT kind, count(*) FROM observations WHERE {ranges} GROUP BY kind")).is_ok());
+        assert!(check_statement(&format!("SELECT kind, count(*) FROM observations WHERE {ranges} GROUP BY kind")).is_ok());
     }
 }

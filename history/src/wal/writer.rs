@@ -38,7 +38,7 @@ pub(crate) const SEGMENTS: usize = 64;
 pub(crate) type Reply = oneshot::Sender<Result<(), HistoryError>>;
 
 pub(crate) enum Command {
-    Append(Draft, Reply),
+    Append(Box<Draft>, Reply),
     /// Close the current segment, if it holds anything.
     Rotate(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
@@ -92,12 +92,12 @@ impl Writer {
                         std::thread::sleep(self.commit_interval.saturating_sub(last.elapsed()));
                     }
                     let mut bytes = draft.record.block.len();
-                    let mut group = vec![(draft, reply)];
+                    let mut group = vec![(*draft, reply)];
                     while bytes < GROUP_BYTES {
                         match commands.try_recv() {
                             Ok(Command::Append(draft, reply)) => {
                                 bytes += draft.record.block.len();
-                                group.push((draft, reply));
+                                group.push((*draft, reply));
                             }
                             Ok(other) => {
                                 next = Some(other);
