@@ -267,8 +267,7 @@ mod tests {
 
     #[test]
     fn a_table_is_for_people() {
-        let lines =
-            ["NAME                SENT  WHERE  AGAIN", "web            1.2 MiB/s  shop   -", "a\\u{1b}[2J, b      7 B/s  shop   -"];
+        let lines = ["NAME                SENT  WHERE  AGAIN", "web            1.2 MiB/s  shop   -", "a\\u{1b}[2J, b      7 B/s  shop   -"];
 
         assert_eq!(check(Format::Table, None, false), lines.join("\n") + "\n");
     }

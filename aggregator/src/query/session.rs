@@ -22,6 +22,8 @@ use crate::Shared;
 const MEMORY_BYTES: usize = 256 << 20;
 /// Threads that questions share.
 const THREADS: usize = 2;
+/// Planning walks a statement as deep as it is nested; its operators are limited, and this is room for all of them (see `check_statement`).
+const STACK_BYTES: usize = 64 << 20;
 /// How long a question waits for others to finish before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,7 +59,8 @@ impl Questions {
     /// # Errors
     /// Threads cannot be started.
     pub fn new(name: &str, at_once: usize) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name(name).enable_all().build()?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(THREADS).thread_stack_size(STACK_BYTES).thread_name(name).enable_all().build()?;
         Ok(Self { runtime: Some(runtime), slots: Arc::new(Semaphore::new(at_once)) })
     }
 

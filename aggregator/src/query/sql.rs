@@ -38,10 +38,12 @@ pub type Parts = mpsc::Sender<Result<QueryResponse, Status>>;
 pub fn checked(sql: &str) -> Result<&str, Status> {
     let sql = sql.trim();
     match sql.len() {
-        0 => Err(check::invalid("sql", "required, one SELECT statement")),
-        1..=MAX_SQL => Ok(sql),
-        bytes => Err(check::invalid("sql", format!("{bytes} bytes, at most {MAX_SQL} are allowed"))),
+        0 => return Err(check::invalid("sql", "required, one SELECT statement")),
+        1..=MAX_SQL => {}
+        bytes => return Err(check::invalid("sql", format!("{bytes} bytes, at most {MAX_SQL} are allowed"))),
     }
+    vedette_history::check_statement(sql).map_err(|error| check::invalid("sql", error.to_string()))?;
+    Ok(sql)
 }
 
 /// Runs a question and sends its answer; what goes wrong is the last thing sent.

@@ -13,8 +13,8 @@ use vedette_proto::v1::{
 use super::*;
 use crate::{
     label::LabelService,
-    store::IncidentFilter,
     query::world::{T0, World, container_id, incident, label},
+    store::IncidentFilter,
 };
 
 async fn ask(world: &World, sql: &str, max_rows: u32) -> Result<Vec<QueryResponse>, Status> {
@@ -69,6 +69,7 @@ async fn a_question_that_writes_or_reads_files_or_makes_no_sense_is_refused() {
         "SELEC 1".into(),
         "SELECT nothing FROM observations".into(),
         "SELECT 1; SELECT 2".into(),
+        format!("SELECT 1{}", "+1".repeat(10_000)),
         "SELECT * FROM '/etc/passwd'".into(),
         "SELECT * FROM read_csv('/etc/passwd')".into(),
         "DROP TABLE observations".into(),

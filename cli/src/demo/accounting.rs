@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn every_missing_observation_has_a_reason_and_sandboxes_are_not_expected() {
-        let lives = vec![life("a", 500, 10_500, false), life("s", 500, 10_500, true), life("b", 2_900, 3_200, false), life("c", 0, 5_000, false)];
+        let lives =
+            vec![life("a", 500, 10_500, false), life("s", 500, 10_500, true), life("b", 2_900, 3_200, false), life("c", 0, 5_000, false)];
         let schedule = Schedule { lives, ..Schedule::default() };
         let stored = HashMap::from([("a".to_owned(), 9), ("c".to_owned(), 5)]);
 

@@ -157,7 +157,13 @@ impl Show {
         for incident in &judgement.false_incidents {
             let place = escaped(&place(&incident.workload.clone().unwrap_or_default()));
             let severity = self.output.toned("false", if incident.severity() == Severity::Note { Tone::Warning } else { Tone::Bad });
-            println!("  {severity}: #{} {} {place} at {}: {}", incident.id, escaped(&incident.effect), self.clock(incident.opened_unix_ms), escaped(&incident.summary));
+            println!(
+                "  {severity}: #{} {} {place} at {}: {}",
+                incident.id,
+                escaped(&incident.effect),
+                self.clock(incident.opened_unix_ms),
+                escaped(&incident.summary)
+            );
         }
     }
 
