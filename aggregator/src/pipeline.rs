@@ -127,7 +127,7 @@ impl Pipeline {
                     self.add(&peer, added);
                 }
                 for key in self.roster.unmentioned(&peer) {
-                    self.gone(key, &v1::ContainerRemoved { unix_ms: clock::unix_ms(), ..v1::ContainerRemoved::default() });
+                    self.gone(key, &v1::ContainerRemoved { unix_ms: clock::unix_ms(), ..v1::ContainerRemoved::default() }, peer.origin);
                 }
                 None
             }
@@ -136,9 +136,9 @@ impl Pipeline {
                 self.roster.stream_ended(peer.id);
                 if peer.origin == v1::Origin::Replay {
                     let at = self.event_time.get(&peer.cluster).copied().unwrap_or_default();
+                    let removed = v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() };
                     for key in self.roster.node_over(peer.node_id) {
-                        self.detector
-                            .container_removed(SubjectKey(key), &v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() });
+                        self.detector.container_removed(SubjectKey(key), &removed, peer.origin);
                         self.fleet.container_removed(key, at);
                     }
                 }
@@ -156,9 +156,9 @@ impl Pipeline {
         self.detector.container_added(place.at(key), &place.added, peer.origin == v1::Origin::Live);
     }
 
-    fn gone(&mut self, key: u64, removed: &v1::ContainerRemoved) {
+    fn gone(&mut self, key: u64, removed: &v1::ContainerRemoved, origin: v1::Origin) {
         self.roster.forget(key);
-        self.detector.container_removed(SubjectKey(key), removed);
+        self.detector.container_removed(SubjectKey(key), removed, origin);
         self.fleet.container_removed(key, removed.unix_ms);
     }
 
@@ -170,7 +170,7 @@ impl Pipeline {
         if !duplicate {
             for seen in &batch.processes {
                 if let Some(key) = self.roster.key(peer.id, seen.container_ref) {
-                    self.detector.process_seen(SubjectKey(key), seen);
+                    self.detector.process_seen(SubjectKey(key), seen, origin);
                     self.fleet.process_seen(key, seen);
                 }
             }
@@ -183,7 +183,7 @@ impl Pipeline {
         let scored = (!duplicate).then(|| self.score(&peer, batch.sequence, batch.dropped, block, origin));
         for removed in &batch.removed {
             if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
-                self.detector.container_removed(SubjectKey(key), removed);
+                self.detector.container_removed(SubjectKey(key), removed, origin);
                 self.fleet.container_removed(key, removed.unix_ms);
             }
         }

@@ -212,7 +212,7 @@ impl Trace {
             let Some(seen) = self.seen.remove(&full) else { continue };
             let pod_remains = self.seen.values().any(|other| other.pod == seen.pod);
             let removed = ContainerRemoved { unix_ms: seen.last_ms, pod_remains, ..ContainerRemoved::default() };
-            self.detector.container_removed(seen.key, &removed);
+            self.detector.container_removed(seen.key, &removed, Origin::Live);
         }
         let clusters: std::collections::BTreeSet<String> =
             self.seen.keys().filter_map(|full| Some(full.split_once('/')?.0.to_owned())).collect();

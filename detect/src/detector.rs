@@ -81,12 +81,17 @@ impl Detector {
             return;
         }
         if let Some(failures) = pod.added(workload, added, window_ms) {
-            self.crash_loop(at.key, &failures, live);
+            let origin = match self.fleet.clusters[cluster as usize].origin {
+                _ if live => Origin::Live,
+                Origin::Live => Origin::Late,
+                seen => seen,
+            };
+            self.crash_loop(at.key, &failures, origin);
         }
     }
 
-    /// A container's cgroup is gone.
-    pub fn container_removed(&mut self, key: SubjectKey, removed: &v1::ContainerRemoved) {
+    /// A container's cgroup is gone; `origin` is that of the batch that says so: what is late or replayed never pages.
+    pub fn container_removed(&mut self, key: SubjectKey, removed: &v1::ContainerRemoved, origin: Origin) {
         let Some(container) = self.fleet.containers.get(&key) else { return };
         let place = container.place;
         let known = !container.past_unknown || container.last_ms != i64::MIN;
@@ -98,8 +103,7 @@ impl Detector {
         if removed.pod_remains
             && let Some(failures) = pod.removed(place.slot, place.workload, restarts, failure, window_ms)
         {
-            let live = self.fleet.clusters[place.cluster as usize].origin == Origin::Live;
-            self.crash_loop(key, &failures, live);
+            self.crash_loop(key, &failures, origin);
         }
         let workload = &mut self.fleet.workloads[place.workload as usize];
         workload.alive = workload.alive.saturating_sub(1);
@@ -107,13 +111,12 @@ impl Detector {
         self.fleet.containers.remove(&key);
     }
 
-    /// A process name with its privileges was seen.
-    pub fn process_seen(&mut self, key: SubjectKey, seen: &v1::ProcessSeen) {
+    /// A process name with its privileges was seen, in a batch of this origin.
+    pub fn process_seen(&mut self, key: SubjectKey, seen: &v1::ProcessSeen, origin: Origin) {
         let Some(container) = self.fleet.containers.get(&key) else { return };
         let place = container.place;
         let ready_s = self.config.baseline_ready_seconds as f32;
         let Some(note) = processes::seen(&mut self.fleet.workloads[place.workload as usize], seen, ready_s) else { return };
-        let origin = self.fleet.clusters[place.cluster as usize].origin;
         self.report_fact(key, note, Severity::Note, origin, seen.unix_ms);
     }
 
@@ -274,17 +277,8 @@ impl Detector {
         to.last_ms = to.last_ms.max(unix_ms);
     }
 
-    fn crash_loop(&mut self, key: SubjectKey, failures: &[Failure], live: bool) {
-        let Some(container) = self.fleet.containers.get(&key) else { return };
+    fn crash_loop(&mut self, key: SubjectKey, failures: &[Failure], origin: Origin) {
         let Some(fact) = facts::of_failures(failures) else { return };
-        let seen = self.fleet.clusters[container.place.cluster as usize].origin;
-        let origin = if live {
-            Origin::Live
-        } else if seen == Origin::Live {
-            Origin::Late
-        } else {
-            seen
-        };
         let unix_ms = failures.last().map_or(fact.onset_ms, |last| last.unix_ms);
         self.report_fact(key, fact, judge::most_severe(origin), origin, unix_ms);
     }

@@ -1,6 +1,6 @@
 //! Containers that fail: the third time is a crash loop, the second is not.
 
-use vedette_proto::v1::{IncidentChange, Kind};
+use vedette_proto::v1::{IncidentChange, Kind, Origin, Severity};
 
 use crate::world::{Load, World};
 
@@ -81,4 +81,23 @@ fn a_crash_loop_is_one_incident_through_its_back_off() {
     assert_eq!(world.count(IncidentChange::Opened), 1);
     world.run(1_000, &[]);
     assert_ne!(world.incidents()[0].resolved_unix_ms, 0);
+}
+
+#[test]
+fn failures_told_late_or_replayed_in_a_live_cluster_do_not_page() {
+    for origin in [Origin::Live, Origin::Late, Origin::Replay] {
+        let mut world = World::new();
+        fail(&mut world, 2, &[1, 5]);
+        let third = world.start("crashing", "pod-a", 2);
+        world.run(30, &[(third, &|_| Load::IDLE)]);
+        // The cluster has been live until now.
+        world.origin = origin;
+        world.process(third, "sh");
+        world.stop(third);
+
+        let told: Vec<_> = world.incidents().iter().map(|incident| (incident.kind, incident.origin, incident.severity)).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].0, told[0].1), (Kind::CrashLoop as i32, origin as i32));
+        assert!(origin == Origin::Live || told[0].2 < Severity::Page as i32, "{told:?}");
+    }
 }

@@ -44,7 +44,7 @@ fn workloads_without_containers_make_room_and_living_ones_stay() {
     for key in 0..10 {
         add(&mut detector, key, &format!("workload-{key}"));
         if key > 0 {
-            detector.container_removed(SubjectKey(key), &v1::ContainerRemoved::default());
+            detector.container_removed(SubjectKey(key), &v1::ContainerRemoved::default(), Origin::Live);
         }
     }
 

@@ -217,13 +217,13 @@ impl World {
     pub fn stop(&mut self, handle: Handle) {
         self.alive.retain(|alive| alive.key != handle.key);
         let removed = v1::ContainerRemoved { unix_ms: self.now_ms, pod_remains: true, ..Default::default() };
-        self.detector.container_removed(SubjectKey(handle.key), &removed);
+        self.detector.container_removed(SubjectKey(handle.key), &removed, self.origin);
         self.collect();
     }
 
     pub fn process(&mut self, handle: Handle, comm: &str) {
         let seen = v1::ProcessSeen { comm: comm.into(), unix_ms: self.now_ms, ..Default::default() };
-        self.detector.process_seen(SubjectKey(handle.key), &seen);
+        self.detector.process_seen(SubjectKey(handle.key), &seen, self.origin);
         self.collect();
     }
 
