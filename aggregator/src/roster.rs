@@ -75,6 +75,10 @@ impl Roster {
     pub fn add(&mut self, peer: &Peer, added: v1::ContainerAdded, named: Named) -> Met {
         let identity = (peer.node_id, added.cgroup.clone(), added.container_id.clone());
         let reference = added.container_ref;
+        // Within a stream a reference stands for one container, whatever else is said of it.
+        if let Some(key) = self.key(peer.id, reference).filter(|key| self.places.contains_key(key)) {
+            return Met::Known(key);
+        }
         let met = match self.by_identity.get(&identity) {
             Some(&key) => Met::Known(key),
             None => {

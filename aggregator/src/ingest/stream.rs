@@ -93,8 +93,8 @@ async fn next(incoming: &mut Streaming<v1::StreamRequest>) -> Result<Option<Mess
 struct Stream<'a> {
     door: &'a Door,
     peer: Arc<Peer>,
-    /// Container references and the ids they stand for; at most `ingest.max_containers`.
-    known: HashMap<u32, String>,
+    /// Container references and the ids and cgroups they stand for; at most `ingest.max_containers`.
+    known: HashMap<u32, (String, String)>,
     last_sequence: u64,
     /// Durable when the stream opened: what is not above it is a duplicate.
     durable_before: u64,
@@ -258,7 +258,7 @@ impl<'a> Stream<'a> {
     fn learn(&mut self, added: &v1::ContainerAdded) -> Result<(), Refused> {
         let reference = added.container_ref;
         match self.known.get(&reference) {
-            Some(id) if *id == added.container_id => return Ok(()),
+            Some((id, cgroup)) if *id == added.container_id && *cgroup == added.cgroup => return Ok(()),
             Some(_) => {
                 let problem = format!("container reference {reference} already stands for another container");
                 return Err(Refused::new(Refusal::Reference, problem));
@@ -268,7 +268,7 @@ impl<'a> Stream<'a> {
         if self.known.len() >= self.door.limits.max_containers {
             return Err(Refused::new(Refusal::Limit, "more containers than ingest.max_containers"));
         }
-        self.known.insert(reference, added.container_id.clone());
+        self.known.insert(reference, (added.container_id.clone(), added.cgroup.clone()));
         Ok(())
     }
 

@@ -83,6 +83,18 @@ fn a_container_that_a_new_stream_does_not_know_is_gone() {
 }
 
 #[test]
+fn a_reference_stands_for_one_container_of_its_stream() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+
+    let moved = |place: u32| v1::ContainerAdded { cgroup: format!("/{place}"), ..container(1) };
+    pipeline.take(Work::Opened(peer, (0..100).map(moved).collect()));
+
+    assert_eq!(pipeline.roster.keys().count(), 1);
+    assert_eq!(alive(&pipeline, "own").len(), 1);
+}
+
+#[test]
 fn a_replay_that_ends_leaves_no_living_container() {
     let mut pipeline = pipeline(Identity::default());
     let peer = peer(&pipeline, 1, v1::Origin::Replay);

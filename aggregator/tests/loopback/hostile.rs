@@ -98,6 +98,14 @@ const HOSTILE: &[(&str, Hostile)] = &[
             })
         }),
     ),
+    (
+        "reference",
+        ("moved", Code::InvalidArgument, "already stands", || {
+            changed(|batch| {
+                batch.added.push(v1::ContainerAdded { cgroup: "/elsewhere".into(), ..container(1) });
+            })
+        }),
+    ),
     ("sequence", ("zero", Code::FailedPrecondition, "count from 1", || after_hello(vec![batch(0)]))),
     ("sequence", ("backwards", Code::FailedPrecondition, "out of order", || after_hello(vec![batch(2), batch(1)]))),
     ("sequence", ("repeated", Code::FailedPrecondition, "out of order", || after_hello(vec![batch(2), batch(2)]))),
