@@ -50,7 +50,9 @@ pub async fn batches(
                     }
                     Err(error) => {
                         counters.appends_failed.inc();
-                        problems.state(Source::History, error.to_string());
+                        if !is_of_one_peer(error) {
+                            problems.state(Source::History, error.to_string());
+                        }
                         tracing::error!(node = %peer.node, sequence, %error, "batch is not durable");
                     }
                 }
@@ -65,6 +67,12 @@ pub async fn batches(
             }
         }
     }
+}
+
+/// Whether the error tells of one peer's batches only, so that everybody else can still be served.
+fn is_of_one_peer(error: &HistoryError) -> bool {
+    // What a later batch waits for was stated itself, if it was history's fault.
+    matches!(error, HistoryError::InvalidBatch { .. } | HistoryError::AfterFailed { .. })
 }
 
 async fn durable(
@@ -113,5 +121,20 @@ pub async fn incidents(
         counters.incidents_open(&by_severity);
         // Nobody watching is no error.
         let _ = changes.send(v1::WatchIncidentsResponse { change: change.into(), incident: Some(incident) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_bad_batch_is_no_failure_of_history() {
+        let invalid = HistoryError::InvalidBatch { node: "n".into(), sequence: 1, reason: "no subjects".into() };
+        let after = HistoryError::AfterFailed { node: "n".into(), sequence: 2, failed: 1 };
+        let backlog = HistoryError::Backlog { segments: 9, cause: "no space left".into() };
+
+        assert!(is_of_one_peer(&invalid) && is_of_one_peer(&after));
+        assert!(!is_of_one_peer(&backlog));
     }
 }
