@@ -15,6 +15,10 @@ use crate::{
 const MANY: usize = 3;
 /// Share of a cluster's nodes that are too many to be silent by themselves.
 const MANY_SHARE: f32 = 0.3;
+/// Who is this close to a ticket counts when many are judged: nodes cut off together do not cross it in one tick.
+const SOON_MS: i64 = 5_000;
+/// After many, the last to return are still part of it for this long; who is silent then is silent by itself.
+const TAIL_MS: i64 = 120_000;
 /// A sensor that fails for a moment is not blind yet.
 const BLIND_AFTER_MS: i64 = 10_000;
 /// Ends only by being heard.
@@ -27,6 +31,15 @@ pub struct Silence {
     open: HashSet<u32>,
     /// Since when a sensor has been blind, by its workload.
     blind: HashMap<u32, i64>,
+    /// Nodes silent together, by cluster.
+    outages: HashMap<String, Outage>,
+}
+
+/// Many nodes silent at once, until each is heard.
+struct Outage {
+    nodes: HashSet<String>,
+    /// Since when those left are not many any more.
+    tail_ms: Option<i64>,
 }
 
 /// What stays open after this round, and what it takes to say so.
@@ -42,7 +55,20 @@ struct Round<'a> {
 #[derive(Default)]
 struct Roll<'a> {
     all: usize,
-    silent: Vec<(&'a NodeHeard<'a>, i64)>,
+    /// Not silent yet, but almost.
+    soon: usize,
+    silent: Silent<'a>,
+}
+
+/// Silent nodes, and since when.
+type Silent<'a> = Vec<(&'a NodeHeard<'a>, i64)>;
+
+impl Roll<'_> {
+    /// Somebody is silent, and too many are, or are about to be, for it to be their own.
+    fn many(&self) -> bool {
+        let count = self.silent.len() + self.soon;
+        !self.silent.is_empty() && count >= MANY && count as f32 > self.all as f32 * MANY_SHARE
+    }
 }
 
 /// What a node is at an instant.
@@ -50,6 +76,7 @@ struct Roll<'a> {
 enum Presence {
     Heard,
     Silent { since_ms: i64 },
+    Soon,
     Blind,
 }
 
@@ -61,10 +88,15 @@ fn presence(config: &Config, now_ms: i64, node: &NodeHeard<'_>) -> Presence {
     if meant || starting || node.last_heard_unix_ms <= 0 {
         return Presence::Heard;
     }
-    if silent_ms >= i64::from(config.silence_ticket_seconds) * 1_000 {
+    let ticket_ms = i64::from(config.silence_ticket_seconds) * 1_000;
+    if silent_ms >= ticket_ms {
         return Presence::Silent { since_ms: node.last_heard_unix_ms };
     }
-    if node.blind { Presence::Blind } else { Presence::Heard }
+    match node.blind {
+        true => Presence::Blind,
+        false if silent_ms > 0 && silent_ms >= ticket_ms - SOON_MS => Presence::Soon,
+        false => Presence::Heard,
+    }
 }
 
 impl Silence {
@@ -78,16 +110,18 @@ impl Silence {
             roll.all += 1;
             match presence(config, now_ms, node) {
                 Presence::Silent { since_ms } => roll.silent.push((node, since_ms)),
+                Presence::Soon => roll.soon += 1,
                 Presence::Blind => self.blind_node(&mut round, &mut blind, node),
                 Presence::Heard => {}
             }
         }
+        self.outages.retain(|cluster, _| clusters.contains_key(cluster.as_str()));
         for (cluster, roll) in clusters {
-            if roll.silent.len() >= MANY && roll.silent.len() as f32 > roll.all as f32 * MANY_SHARE {
-                many(&mut round, cluster, &roll);
-            } else {
-                roll.silent.iter().for_each(|(node, since_ms)| one(&mut round, node, *since_ms));
+            let (together, alone) = self.part(cluster, &roll, now_ms);
+            if !together.is_empty() {
+                many(&mut round, cluster, &roll, &together);
             }
+            alone.into_iter().for_each(|(node, since_ms)| one(&mut round, node, since_ms));
         }
         // Heard again, gone from the list, or part of something larger.
         let Round { open, incidents, .. } = round;
@@ -96,6 +130,31 @@ impl Silence {
         over.into_iter().for_each(|workload| incidents.resolve_topic(workload, Topic::Silence, now_ms));
         self.open = open;
         self.blind = blind;
+    }
+
+    /// Forgets what it said of workloads that are no more.
+    pub fn forget(&mut self, cluster: &str, workloads: &HashSet<u32>) {
+        self.open.retain(|workload| !workloads.contains(workload));
+        self.blind.retain(|workload, _| !workloads.contains(workload));
+        self.outages.remove(cluster);
+    }
+
+    /// Parts the silent nodes of a cluster: those that went silent together, and those that stand for themselves.
+    fn part<'a>(&mut self, cluster: &str, roll: &Roll<'a>, now_ms: i64) -> (Silent<'a>, Silent<'a>) {
+        if roll.many() {
+            let nodes = roll.silent.iter().map(|(node, _)| node.name.to_owned()).collect();
+            self.outages.insert(cluster.to_owned(), Outage { nodes, tail_ms: None });
+            return (roll.silent.clone(), Vec::new());
+        }
+        let Some(outage) = self.outages.get_mut(cluster) else { return (Vec::new(), roll.silent.clone()) };
+        let tail_ms = *outage.tail_ms.get_or_insert(now_ms);
+        // Who was heard in between is not part of it any more.
+        outage.nodes.retain(|name| roll.silent.iter().any(|(node, _)| node.name == name));
+        if outage.nodes.is_empty() || now_ms - tail_ms >= TAIL_MS {
+            self.outages.remove(cluster);
+            return (Vec::new(), roll.silent.clone());
+        }
+        roll.silent.iter().copied().partition(|(node, _)| outage.nodes.contains(node.name))
     }
 
     fn blind_node(&self, round: &mut Round<'_>, blind: &mut HashMap<u32, i64>, node: &NodeHeard<'_>) {
@@ -122,16 +181,15 @@ fn one(round: &mut Round<'_>, node: &NodeHeard<'_>, since_ms: i64) {
     round.report(&name, node.name, since_ms, evidence, "silent node (stopped, or cut off?)", page);
 }
 
-fn many(round: &mut Round<'_>, cluster: &str, roll: &Roll<'_>) {
-    let Some(since_ms) = roll.silent.iter().map(|(_, since_ms)| *since_ms).min() else { return };
+fn many(round: &mut Round<'_>, cluster: &str, roll: &Roll<'_>, together: &Silent<'_>) {
+    let Some(since_ms) = together.iter().map(|(_, since_ms)| *since_ms).min() else { return };
+    let (count, all, seconds) = (together.len() + if roll.many() { roll.soon } else { 0 }, roll.all, (round.now_ms - since_ms) / 1_000);
     let sentence = format!(
-        "{} of {} nodes silent at once, the first for {} s: more likely the aggregator or its network than the nodes",
-        roll.silent.len(),
-        roll.all,
-        (round.now_ms - since_ms) / 1_000
+        "{count} of {all} nodes silent at once, the first for {seconds} s: more likely the aggregator or its network than the nodes"
     );
-    let evidence = said("silent_nodes", sentence, roll.silent.len() as i64, "nodes", round.now_ms);
-    let page = round.pages(since_ms);
+    let evidence = said("silent_nodes", sentence, count as i64, "nodes", round.now_ms);
+    // The last to return are no reason to wake somebody; who does not return gets a page of its own.
+    let page = roll.many() && round.pages(since_ms);
     round.report(&ourselves(cluster), "", since_ms, evidence, "many silent nodes (aggregator or network?)", page);
 }
 

@@ -98,3 +98,57 @@ fn a_blind_sensor_is_a_ticket_after_ten_seconds() {
     assert_eq!(changes[0].incident.severity, Severity::Ticket as i32);
     assert_eq!(changes[0].incident.opened_unix_ms - NOW_MS, 10_000);
 }
+
+/// Ten nodes last heard at their own instants and again from their own instants on; everything that was said of them.
+fn outage(lost_ms: impl Fn(usize) -> i64, back_s: impl Fn(usize) -> i64, seconds: i64) -> Vec<vedette_detect::Change> {
+    let mut detector = Detector::new(Config::default(), 1);
+    let names: Vec<String> = (0..10).map(|place| format!("node-{place}")).collect();
+    for second in 0..seconds {
+        let at = NOW_MS + second * 1_000;
+        let node = |(place, name): (usize, &'_ String)| {
+            let last_heard_unix_ms = if second >= back_s(place) { at } else { (NOW_MS + lost_ms(place)).min(at) };
+            (name.clone(), last_heard_unix_ms)
+        };
+        let heard_at: Vec<(String, i64)> = names.iter().enumerate().map(node).collect();
+        let nodes: Vec<_> = heard_at
+            .iter()
+            .map(|(name, last_heard_unix_ms)| NodeHeard { last_heard_unix_ms: *last_heard_unix_ms, ..heard(name, 0) })
+            .collect();
+        detector.nodes(at, &nodes);
+    }
+    detector.changes()
+}
+
+/// What was opened: second, effect's first word, highest severity.
+fn opened(changes: &[vedette_detect::Change]) -> Vec<(i64, String, i32)> {
+    let first = changes.iter().filter(|change| change.change == IncidentChange::Opened).map(|change| &change.incident);
+    first
+        .map(|incident| {
+            let of_it = changes.iter().filter(|change| change.incident.id == incident.id);
+            let most = of_it.map(|change| change.incident.severity).max().unwrap_or_default();
+            ((incident.opened_unix_ms - NOW_MS) / 1_000, incident.effect.split(' ').next().unwrap().to_owned(), most)
+        })
+        .collect()
+}
+
+#[test]
+fn nodes_that_return_last_stay_part_of_the_outage() {
+    // Lost within 4 s, heard again one after the other, the last 70 s after the first.
+    let changes = outage(|place| place as i64 * 400, |place| 100 + place as i64 * 8, 200);
+
+    assert_eq!(opened(&changes), [(25, "many".to_owned(), Severity::Page as i32)]);
+    let last = changes.last().unwrap();
+    assert_eq!(last.change, IncidentChange::Resolved);
+    assert_eq!((last.incident.resolved_unix_ms - NOW_MS) / 1_000, 172);
+}
+
+#[test]
+fn a_node_that_never_returns_gets_its_own_page_after_the_outage() {
+    let changes = outage(|_| 0, |place| if place == 3 { i64::MAX } else { 60 }, 300);
+
+    let page = Severity::Page as i32;
+    assert_eq!(opened(&changes), [(25, "many".to_owned(), Severity::Ticket as i32), (180, "silent".to_owned(), page)]);
+    let resolved: Vec<_> = changes.iter().filter(|change| change.change == IncidentChange::Resolved).collect();
+    assert_eq!(resolved.len(), 1);
+    assert!(resolved[0].incident.effect.starts_with("many"));
+}
