@@ -127,6 +127,8 @@ pub struct Counters {
     pub forgotten: Counter,
     /// Appends that failed.
     pub appends_failed: Counter,
+    /// Times of containers, processes and peers that were in the future and set to the aggregator's.
+    pub times_ahead: Counter,
     refused: Family<ReasonLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
     incidents_open: Family<SeverityLabel, Gauge>,
@@ -171,6 +173,7 @@ impl Counters {
         registry.register("durable_queue", "Batches that wait to be durable", self.durable_queue.clone());
         registry.register("forgotten", "Gone containers, processes and peers forgotten because of a limit", self.forgotten.clone());
         registry.register("appends_failed", "Batches that could not be made durable", self.appends_failed.clone());
+        registry.register("times_ahead", "Times in the future that were set to the aggregator's", self.times_ahead.clone());
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());

@@ -47,6 +47,34 @@ fn time(field: &str, unix_ms: i64, now_unix_ms: i64) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Sets a time in the future to now; whether it was one. A node that booted with a wrong clock must not be locked out by what it saw then.
+pub fn not_ahead(unix_ms: &mut i64, now_unix_ms: i64) -> bool {
+    let ahead = *unix_ms > now_unix_ms.saturating_add(FUTURE_MS);
+    if ahead {
+        *unix_ms = now_unix_ms;
+    }
+    ahead
+}
+
+/// [`not_ahead`] for every time of a batch but its block's; how many were.
+pub fn none_ahead(batch: &mut v1::Batch, now_unix_ms: i64) -> u64 {
+    let added = batch.added.iter_mut().map(|added| &mut added.first_seen_unix_ms);
+    let removed = batch.removed.iter_mut().map(|removed| &mut removed.unix_ms);
+    let processes = batch.processes.iter_mut().map(|process| &mut process.unix_ms);
+    let peers = batch.peers.iter_mut().map(|peers| &mut peers.unix_ms);
+    let mut count = 0;
+    for unix_ms in added.chain(removed).chain(processes).chain(peers) {
+        count += u64::from(not_ahead(unix_ms, now_unix_ms));
+    }
+    if let Some(dropped) = &mut batch.dropped
+        && not_ahead(&mut dropped.last_unix_ms, now_unix_ms)
+    {
+        count += 1;
+        dropped.first_unix_ms = dropped.first_unix_ms.min(now_unix_ms);
+    }
+    count
+}
+
 /// Node names are DNS subdomains in Kubernetes; elsewhere host names, which may have capitals and underscores.
 fn node_name(name: &str) -> Result<(), Refused> {
     length(Refusal::Hello, "hello.node", name, 1, NAME_BYTES)?;
@@ -197,4 +225,23 @@ pub fn heartbeat(heartbeat: &v1::Heartbeat) -> Result<(), Refused> {
 /// [`Refused`] names the field.
 pub fn goodbye(goodbye: &v1::Goodbye) -> Result<(), Refused> {
     length(Field, "goodbye.reason", &goodbye.reason, 0, TEXT_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_the_future_become_now() {
+        let (now, far) = (1_750_000_000_000, 1_900_000_000_000);
+        let dropped = v1::Dropped { first_unix_ms: far - 1, last_unix_ms: far, ..v1::Dropped::default() };
+        let removed = vec![v1::ContainerRemoved { unix_ms: far, ..v1::ContainerRemoved::default() }];
+        let mut said = v1::Batch { sequence: 1, removed, dropped: Some(dropped), ..v1::Batch::default() };
+
+        let ahead = none_ahead(&mut said, now);
+
+        assert_eq!(ahead, 2);
+        assert_eq!(said.removed[0].unix_ms, now);
+        assert!(batch(&said, &config::Ingest::default(), now).is_ok());
+    }
 }

@@ -48,12 +48,17 @@ async fn talk(
         return Err(Refused::new(Refusal::Protocol, "the first message must be hello"));
     };
     let now = clock::unix_ms();
+    let ahead = hello.containers.iter_mut().map(|added| check::not_ahead(&mut added.first_seen_unix_ms, now)).filter(|ahead| *ahead).count();
     let checked = check::hello(&hello, &door.cluster, &door.limits, now);
     // Only a name that was checked is repeated in logs and answers.
     if !checked.as_ref().is_err_and(|refused| refused.problem.starts_with("hello.node")) {
         node.clone_from(&hello.node);
     }
     let (spool_id, origin) = checked?;
+    if ahead > 0 {
+        door.counters.times_ahead.inc_by(ahead as u64);
+        tracing::warn!(%node, containers = ahead, "containers first seen in the future: the node's clock is ahead, or was");
+    }
     let turn = door.turns.take(&hello.node, spool_id, id).await?;
 
     let cluster: Arc<str> = match origin {
@@ -99,12 +104,14 @@ struct Stream<'a> {
     /// Durable when the stream opened: what is not above it is a duplicate.
     durable_before: u64,
     handed_over: u64,
+    /// The node's clock is off, and that was logged.
+    clock_told: bool,
 }
 
 impl<'a> Stream<'a> {
     fn new(door: &'a Door, peer: Arc<Peer>, durable: u64) -> Self {
         let known = HashMap::new();
-        Self { door, peer, known, last_sequence: 0, durable_before: durable, handed_over: 0 }
+        Self { door, peer, known, last_sequence: 0, durable_before: durable, handed_over: 0, clock_told: false }
     }
 
     async fn open(&mut self, containers: Vec<v1::ContainerAdded>, answers: &Answers, durable: u64) -> Result<(), Refused> {
@@ -196,20 +203,28 @@ impl<'a> Stream<'a> {
         let sequence = batch.sequence;
         let of_batch = |refused: Refused| Refused { problem: format!("batch {sequence}: {}", refused.problem), ..refused };
         self.sequence(&batch).map_err(of_batch)?;
+        self.door.counters.times_ahead.inc_by(check::none_ahead(&mut batch, now));
         check::batch(&batch, &self.door.limits, now).map_err(of_batch)?;
         for added in &batch.added {
             self.learn(added).map_err(of_batch)?;
         }
         let duplicate = sequence <= self.durable_before;
-        let block = match batch.block.take() {
+        let wire = batch.block.take();
+        // Without a block, or with one that is stored already, a batch is as old as the newest that it tells of.
+        let told_ms = wire.as_ref().map(|block| block.unix_ms).or_else(|| newest(&batch)).unwrap_or(now);
+        let (block, off) = match wire {
             Some(block) if !duplicate => self.block(&block, now).map_err(of_batch)?,
-            _ => Block { unix_ms: now, ..Block::default() },
+            _ => (Block { unix_ms: now, ..Block::default() }, None),
         };
         self.references(&batch, &block).map_err(of_batch)?;
+        let block = match off {
+            Some(refused) => self.without_rows(&mut batch, &block, refused, now),
+            None => block,
+        };
         for removed in &batch.removed {
             self.known.remove(&removed.container_ref);
         }
-        let late = block.unix_ms < now - LATE_MS && self.peer.origin == v1::Origin::Live;
+        let late = told_ms < now - LATE_MS && self.peer.origin == v1::Origin::Live;
         let origin = if late { v1::Origin::Late } else { self.peer.origin };
         self.last_sequence = sequence;
         if duplicate {
@@ -248,11 +263,42 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn block(&self, block: &v1::ColumnBlock, now: i64) -> Result<Block, Refused> {
-        check::block_time(block.unix_ms, self.peer.origin, &self.door.limits, now)?;
+    /// Decodes a block. A time that is off is given beside it: that refuses its rows, not the stream, because the next rows may be right.
+    fn block(&self, block: &v1::ColumnBlock, now: i64) -> Result<(Block, Option<Refused>), Refused> {
+        let off = match check::block_time(block.unix_ms, self.peer.origin, &self.door.limits, now) {
+            Ok(()) => None,
+            Err(refused) if matches!(refused.reason, Refusal::Future | Refusal::TooOld) => Some(refused),
+            Err(refused) => return Err(refused),
+        };
         // One row more than containers: the node's own.
         let limit = (self.door.limits.max_containers + 1).min(vedette_history::StoredBatch::MAX_ROWS);
-        Block::decode(block, limit).map_err(|error| Refused::new(Refusal::Block, error.to_string()))
+        let block = Block::decode(block, limit).map_err(|error| Refused::new(Refusal::Block, error.to_string()))?;
+        Ok((block, off))
+    }
+
+    /// Leaves a stated gap where the rows were; the batch itself is stored and acknowledged.
+    fn without_rows(&mut self, batch: &mut v1::Batch, block: &Block, refused: Refused, now: i64) -> Block {
+        self.door.counters.refuse(refused.reason);
+        if !std::mem::replace(&mut self.clock_told, true) {
+            let (node, sequence) = (&self.peer.node, batch.sequence);
+            tracing::warn!(%node, sequence, problem = %refused.problem, "observations refused; told once a stream");
+        }
+        let (unix_ms, observations) = (block.unix_ms.min(now), block.rows.len() as u64);
+        match &mut batch.dropped {
+            Some(dropped) => {
+                // Within what SQL can count.
+                dropped.observations = dropped.observations.saturating_add(observations).min(i64::MAX as u64);
+                dropped.first_unix_ms = dropped.first_unix_ms.min(unix_ms);
+                dropped.last_unix_ms = dropped.last_unix_ms.max(unix_ms);
+                dropped.reason = format!("{}; {}", dropped.reason, refused.problem);
+            }
+            // No batch is missing, only its rows.
+            none => {
+                let (batches, reason) = (0, refused.problem);
+                *none = Some(v1::Dropped { batches, observations, first_unix_ms: unix_ms, last_unix_ms: unix_ms, reason });
+            }
+        }
+        Block { unix_ms: now, ..Block::default() }
     }
 
     fn learn(&mut self, added: &v1::ContainerAdded) -> Result<(), Refused> {
@@ -293,10 +339,32 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// The newest that a batch tells of besides its block, Unix milliseconds.
+fn newest(batch: &v1::Batch) -> Option<i64> {
+    let added = batch.added.iter().map(|added| added.first_seen_unix_ms);
+    let removed = batch.removed.iter().map(|removed| removed.unix_ms);
+    let processes = batch.processes.iter().map(|process| process.unix_ms);
+    added.chain(removed).chain(processes).max()
+}
+
 fn answer(message: stream_response::Message) -> v1::StreamResponse {
     v1::StreamResponse { message: Some(message) }
 }
 
 fn acknowledgement(sequence: u64) -> v1::StreamResponse {
     answer(stream_response::Message::Acknowledgement(v1::Acknowledgement { sequence }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_without_a_block_is_as_old_as_the_newest_it_tells_of() {
+        let removed = |unix_ms| v1::ContainerRemoved { unix_ms, ..v1::ContainerRemoved::default() };
+        let told = v1::Batch { removed: vec![removed(5), removed(3)], ..v1::Batch::default() };
+
+        assert_eq!(newest(&told), Some(5));
+        assert_eq!(newest(&v1::Batch::default()), None);
+    }
 }

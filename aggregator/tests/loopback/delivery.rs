@@ -191,3 +191,33 @@ async fn a_hole_that_was_stated_is_a_gap_in_history() {
     assert_eq!(aggregator.shared.counters.observations.get(), 4);
     aggregator.stop().await;
 }
+
+#[tokio::test]
+async fn rows_of_a_wrong_time_are_a_gap_and_the_stream_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let aggregator = start(dir.path()).await;
+    let channel = channel(&aggregator, dir.path()).await;
+    let day = 86_400_000;
+    let ahead = v1::ContainerAdded { first_seen_unix_ms: now() + day, ..container(1) };
+    let hello = v1::Hello { containers: vec![ahead], ..hello("n1", 1) };
+    let (mut agent, _) = Agent::greet(&channel, &token(dir.path(), "agent.token"), hello).await.unwrap();
+    let off_by = |sequence, ms| {
+        let mut batch = batch(sequence);
+        batch.block.as_mut().unwrap().unix_ms = now() + ms;
+        batch
+    };
+
+    agent.batch(off_by(1, 120_000)).await;
+    agent.batch(off_by(2, -25 * 3_600_000)).await;
+    agent.batch(batch(3)).await;
+    agent.acknowledged(3).await.unwrap();
+
+    let refused = aggregator.shared.counters.refused();
+    assert_eq!((refused["future"], refused["too_old"]), (1, 1));
+    assert_eq!(aggregator.shared.counters.times_ahead.get(), 1);
+    assert_eq!(count(&channel, dir.path(), "SELECT count(*) FROM observations").await, 2);
+    assert_eq!(count(&channel, dir.path(), "SELECT sum(observations) FROM gaps").await, 4);
+    let explained = "SELECT count(*) FROM gaps WHERE reason LIKE '%in the future%' OR reason LIKE '%25 h old%'";
+    assert_eq!(count(&channel, dir.path(), explained).await, 2);
+    aggregator.stop().await;
+}

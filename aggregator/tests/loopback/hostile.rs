@@ -143,22 +143,6 @@ const HOSTILE: &[(&str, Hostile)] = &[
         }),
     ),
     (
-        "future",
-        ("block time", Code::OutOfRange, "in the future", || {
-            changed(|batch| {
-                batch.block.as_mut().unwrap().unix_ms = now() + 120_000;
-            })
-        }),
-    ),
-    (
-        "too_old",
-        ("block time", Code::OutOfRange, "25 h old", || {
-            changed(|batch| {
-                batch.block.as_mut().unwrap().unix_ms = now() - 25 * 3_600_000;
-            })
-        }),
-    ),
-    (
         "field",
         ("negative time", Code::InvalidArgument, "before 1970", || {
             changed(|batch| {
