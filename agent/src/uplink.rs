@@ -15,8 +15,8 @@ use tonic::{
 use vedette_proto::{
     Column,
     v1::{
-        Goodbye, Heartbeat, Hello, Origin, StreamRequest, StreamResponse, ingest_service_client::IngestServiceClient, stream_request,
-        stream_response,
+        Batch, ContainerRemoved, Goodbye, Heartbeat, Hello, Origin, StreamRequest, StreamResponse,
+        ingest_service_client::IngestServiceClient, stream_request, stream_response,
     },
 };
 
@@ -104,13 +104,15 @@ impl Uplink {
             if self.stopped() {
                 return self.outbox.is_drained();
             }
-            let (error, welcomed) = match self.stream().await {
+            let acknowledged = self.outbox.acknowledged();
+            let error = match self.stream().await {
                 Ok(()) => return self.outbox.is_drained(),
                 Err(ended) => ended,
             };
             self.metrics.connected.set(0);
             self.metrics.stream_failures.get_or_create(&Reason { reason: error.label() }).inc();
-            failures = if welcomed { 0 } else { failures.saturating_add(1) };
+            // A welcome alone is no success: the same batch may be refused over and over.
+            failures = if self.outbox.acknowledged() > acknowledged { 0 } else { failures.saturating_add(1) };
             let text = error.to_string();
             if logged.as_ref().is_none_or(|(before, at)| *before != text || at.elapsed() > LOG_AGAIN) {
                 tracing::warn!(error = %text, waiting = self.outbox.waiting(), "no stream to the aggregator; batches wait in the spool");
@@ -188,16 +190,17 @@ impl Uplink {
         }
     }
 
-    /// One stream, from Hello to Goodbye. The flag of an error says whether the aggregator had welcomed us.
-    async fn stream(&mut self) -> Result<(), (StreamError, bool)> {
+    /// One stream, from Hello to Goodbye.
+    async fn stream(&mut self) -> Result<(), StreamError> {
         let endpoint = self.config.endpoint.clone();
-        let refused = |reason: String| (StreamError::Refused { endpoint: endpoint.clone(), reason }, false);
+        let refused = |reason: String| StreamError::Refused { endpoint: endpoint.clone(), reason };
         let (channel, token) = timeout(CONNECT * 2, self.connect())
             .await
-            .map_err(|_| (StreamError::Connect { endpoint: endpoint.clone(), reason: "timed out".to_owned() }, false))?
-            .map_err(|error| (error, false))?;
+            .map_err(|_| StreamError::Connect { endpoint: endpoint.clone(), reason: "timed out".to_owned() })??;
         let mut client = IngestServiceClient::new(channel);
         let (sender, receiver) = mpsc::channel(4);
+        // Before Hello: what is dropped from now on it does not know.
+        let drops = self.outbox.drops();
         // The channel has room: nothing was sent yet.
         let _ = sender.try_send(message(stream_request::Message::Hello(self.hello())));
         let mut request = Request::new(ReceiverStream::new(receiver));
@@ -211,7 +214,7 @@ impl Uplink {
             Some(stream_response::Message::Welcome(welcome)) => welcome,
             _ => return Err(refused("the answer to Hello is no Welcome".to_owned())),
         };
-        self.outbox.acknowledge(welcome.acknowledged_sequence);
+        let removed = self.outbox.welcomed(welcome.acknowledged_sequence);
         self.metrics.connected.set(1);
         tracing::info!(%endpoint, acknowledged = welcome.acknowledged_sequence, waiting = self.outbox.waiting(), "stream established");
         let heartbeat = match welcome.heartbeat_interval_ms {
@@ -219,9 +222,9 @@ impl Uplink {
             asked => self.config.heartbeat_ms.min(u64::from(asked)).max(100),
         };
         let next = welcome.acknowledged_sequence + 1;
-        self.exchange(sender, &mut incoming, next, Duration::from_millis(heartbeat))
+        self.exchange(sender, &mut incoming, Opened { next, drops, removed }, Duration::from_millis(heartbeat))
             .await
-            .map_err(|reason| (StreamError::Ended { endpoint: endpoint.clone(), reason }, true))
+            .map_err(|reason| StreamError::Ended { endpoint: endpoint.clone(), reason })
     }
 
     /// Sends what is there within the window and takes acknowledgements, until the stream fails or the agent stops.
@@ -229,12 +232,14 @@ impl Uplink {
         &mut self,
         sender: mpsc::Sender<StreamRequest>,
         incoming: &mut Streaming<StreamResponse>,
-        mut next: u64,
+        opened: Opened,
         heartbeat: Duration,
     ) -> Result<(), String> {
+        let Opened { mut next, drops, mut removed } = opened;
         let mut acknowledged = next - 1;
+        // Read and decoded once, however long it waits for room.
+        let mut pending: Option<Batch> = None;
         let mut progress = Instant::now();
-        let mut sent = false;
         let mut heartbeats = interval(heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -244,21 +249,26 @@ impl Uplink {
                 break;
             }
             let stopping = self.stop.borrow().is_some();
-            let window = next - 1 - acknowledged < self.config.window as u64;
-            let batch = if window { self.outbox.read(next).map_err(|error| self.skip_damaged(&mut next, &error))? } else { None };
-            let waiting = batch.is_none();
+            let in_flight = next - 1 - acknowledged;
+            // A batch that was refused is sent alone: then it is clear which one is refused again.
+            let window = in_flight == 0 || (in_flight < self.config.window as u64 && !self.outbox.suspects(acknowledged + 1));
+            if window && pending.is_none() {
+                pending = self.outbox.read(next).map_err(|error| format!("cannot read batch {next} from the spool: {error}"))?;
+                if pending.as_ref().is_some_and(|batch| batch.sequence != next) && self.outbox.drops() != drops {
+                    // What the lost batches announced or removed only a new Hello can say.
+                    return Err("the spool dropped batches not yet sent; beginning anew".to_owned());
+                }
+            }
+            let waiting = pending.is_none();
             tokio::select! {
                 permit = sender.reserve(), if !waiting => {
                     let Ok(permit) = permit else { return Err("closed by the aggregator".to_owned()) };
-                    if let Some(batch) = batch {
+                    if let Some(mut batch) = pending.take() {
                         if acknowledged + 1 == next {
                             progress = Instant::now();
                         }
-                        if batch.sequence != next && sent {
-                            // What the lost batches announced only Hello can name.
-                            return Err("the spool dropped batches not yet sent; beginning anew".to_owned());
-                        }
-                        sent = true;
+                        // Hello named them though they are gone: what was acknowledged was not known then.
+                        batch.removed.append(&mut removed);
                         next = batch.sequence + 1;
                         permit.send(message(stream_request::Message::Batch(batch)));
                     }
@@ -271,7 +281,12 @@ impl Uplink {
                     }
                     Ok(Some(_)) => return Err("the aggregator sent what is not expected here".to_owned()),
                     Ok(None) => return Err("closed by the aggregator".to_owned()),
-                    Err(status) => return Err(status_text(&status)),
+                    Err(status) => {
+                        if next - 1 > acknowledged && is_refusal(status.code()) {
+                            self.outbox.refused(acknowledged + 1, &status_text(&status));
+                        }
+                        return Err(status_text(&status));
+                    }
                 },
                 () = self.outbox.appended.notified(), if waiting && window => {}
                 _ = heartbeats.tick() => {
@@ -303,11 +318,21 @@ impl Uplink {
         .await;
         Ok(())
     }
+}
 
-    fn skip_damaged(&self, next: &mut u64, error: &std::io::Error) -> String {
-        *next += 1;
-        format!("cannot read batch {} from the spool: {error}", *next - 1)
-    }
+/// What is known once a stream is open.
+struct Opened {
+    /// The sequence to go on with.
+    next: u64,
+    /// [`Outbox::drops`] when Hello was made.
+    drops: u64,
+    /// Containers that Hello named and the aggregator had seen removed.
+    removed: Vec<ContainerRemoved>,
+}
+
+/// Whether it is the message that is at fault: sending it again will not help.
+fn is_refusal(code: tonic::Code) -> bool {
+    matches!(code, tonic::Code::InvalidArgument | tonic::Code::OutOfRange | tonic::Code::FailedPrecondition)
 }
 
 fn message(message: stream_request::Message) -> StreamRequest {

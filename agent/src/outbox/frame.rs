@@ -4,7 +4,7 @@
 //! [`Header`], each other one a `Batch`. A frame that is cut short or does not match its sum ends the segment: that is where a kill struck.
 
 use prost::Message;
-use vedette_proto::v1::{ContainerAdded, ContainerRemoved, Dropped};
+use vedette_proto::v1::{ContainerAdded, Dropped};
 
 /// Written into the file `version` of the directory.
 pub const VERSION: &str = "vedette-spool 1\n";
@@ -47,9 +47,6 @@ pub struct Gap {
     /// What is missing.
     #[prost(message, optional, tag = "2")]
     pub dropped: Option<Dropped>,
-    /// Containers whose removal was in it.
-    #[prost(message, repeated, tag = "3")]
-    pub removed: Vec<ContainerRemoved>,
 }
 
 /// Appends a frame to a buffer.

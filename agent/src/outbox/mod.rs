@@ -9,7 +9,7 @@ mod segment;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,7 +17,7 @@ use std::{
 
 use prost::Message;
 use tokio::sync::Notify;
-use vedette_proto::v1::{Batch, ContainerAdded, Dropped};
+use vedette_proto::v1::{Batch, ContainerAdded, ContainerRemoved, Dropped};
 
 use crate::{
     config::OutboxConfig,
@@ -28,6 +28,10 @@ use segment::{Segment, container_rows};
 
 /// Batches that wait in memory while the disk refuses them.
 const MAX_UNSAVED: usize = 30;
+/// A batch that the aggregator refuses so often is given up: it would keep back all that follow.
+const MAX_REFUSALS: u32 = 3;
+/// Most containers that Hello names: the aggregator takes no more from one node.
+const MAX_REFERRED: usize = 10_000;
 /// Skipped after a reboot: what the kernel had not written yet may have been sent, and its sequences must not name something else.
 const REBOOT_SKIP_SEQUENCES: u64 = 4_096;
 const REBOOT_SKIP_REFERENCES: u32 = 65_536;
@@ -80,6 +84,12 @@ struct Inner {
     acknowledged: u64,
     known: BTreeMap<u32, KnownContainer>,
     gaps: BTreeMap<u64, Gap>,
+    /// Held, but damaged or refused: never sent. At most what the spool holds.
+    skipped: BTreeSet<u64>,
+    /// The batch refused last, and how often in a row.
+    refusals: (u64, u32),
+    /// Counts what is dropped: a Hello made before is told from one made after.
+    drops: u64,
     boot_id: String,
     unsaved: VecDeque<Batch>,
     lost: Option<Dropped>,
@@ -91,8 +101,8 @@ struct Inner {
 #[derive(Debug)]
 struct KnownContainer {
     added: ContainerAdded,
-    /// The batch that removed it.
-    removed_in: Option<u64>,
+    /// The batch that removed it, and how.
+    removed_in: Option<(u64, ContainerRemoved)>,
 }
 
 impl Outbox {
@@ -139,6 +149,9 @@ impl Outbox {
             acknowledged: 0,
             known: BTreeMap::new(),
             gaps: state.gaps.into_iter().map(|gap| (gap.before, gap)).collect(),
+            skipped: BTreeSet::new(),
+            refusals: (0, 0),
+            drops: 0,
             boot_id: boot_id.to_owned(),
             unsaved: VecDeque::new(),
             lost: None,
@@ -186,10 +199,10 @@ impl Outbox {
         self.appended.notify_one();
     }
 
-    /// The first batch held from this sequence on, with the hole before it stated.
+    /// The first batch held from this sequence on, with the hole before it stated. Damaged and refused ones are left out.
     ///
     /// # Errors
-    /// The file system's; a damaged batch is dropped, and the next call goes on after it.
+    /// The file system's.
     pub fn read(&self, from: u64) -> std::io::Result<Option<Batch>> {
         self.lock().read(from)
     }
@@ -198,7 +211,41 @@ impl Outbox {
     /// held will announce: which batches the other side has is known only after it answered.
     #[must_use]
     pub fn referred(&self) -> Vec<ContainerAdded> {
-        self.lock().known.values().map(|known| known.added.clone()).collect()
+        let inner = self.lock();
+        let alive = inner.known.values().filter(|known| known.removed_in.is_none());
+        let ended = inner.known.values().filter(|known| known.removed_in.is_some());
+        alive.chain(ended).take(MAX_REFERRED).map(|known| known.added.clone()).collect()
+    }
+
+    /// The other side says up to where it has everything. Returns the containers that it has already seen removed, and was named again: which
+    /// those are is known only now.
+    pub fn welcomed(&self, sequence: u64) -> Vec<ContainerRemoved> {
+        let mut inner = self.lock();
+        let removed = inner.known.values().filter_map(|known| known.removed_in.as_ref());
+        let again = removed.filter(|(removed_in, _)| *removed_in <= sequence).map(|(_, removed)| *removed).collect();
+        inner.acknowledge(sequence);
+        inner.count();
+        again
+    }
+
+    /// Changes whenever batches that were not acknowledged are dropped.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        self.lock().drops
+    }
+
+    /// The other side refused the first batch held from this sequence on. After three times in a row it is given up.
+    pub fn refused(&self, from: u64, reason: &str) {
+        let mut inner = self.lock();
+        inner.refused(from, reason);
+        inner.count();
+    }
+
+    /// Whether the first batch held from this sequence on was refused before: then it is sent alone.
+    #[must_use]
+    pub fn suspects(&self, from: u64) -> bool {
+        let inner = self.lock();
+        inner.refusals.1 > 0 && inner.held(from).is_some_and(|(_, sequence)| sequence == inner.refusals.0)
     }
 
     /// Everything up to this sequence is durable elsewhere: it is deleted here.
@@ -257,17 +304,20 @@ impl Inner {
         }
         for removed in &batch.removed {
             if let Some(known) = self.known.get_mut(&removed.container_ref) {
-                known.removed_in = Some(batch.sequence);
+                known.removed_in = Some((batch.sequence, *removed));
             }
         }
     }
 
     fn skip_after_reboot(&mut self) {
+        let newest = self.segments.iter().rev().find_map(|segment| segment.entries.last());
+        let now = crate::agent::unix_ms();
+        let first_unix_ms = newest.map_or(now, |entry| entry.unix_ms.min(now));
         self.next_sequence += REBOOT_SKIP_SEQUENCES;
         self.next_reference = self.next_reference.saturating_add(REBOOT_SKIP_REFERENCES);
         let reason = "node restarted; batches not yet on disk may be missing".to_owned();
-        let dropped = Some(Dropped { reason, ..Dropped::default() });
-        self.gaps.insert(self.next_sequence, Gap { before: self.next_sequence, dropped, removed: Vec::new() });
+        let dropped = Some(Dropped { reason, first_unix_ms, last_unix_ms: now, ..Dropped::default() });
+        self.gaps.insert(self.next_sequence, Gap { before: self.next_sequence, dropped });
     }
 
     fn save_state(&self) -> std::io::Result<()> {
@@ -364,7 +414,10 @@ impl Inner {
 
     fn drop_oldest(&mut self, reason: &'static str) {
         let Some(segment) = self.segments.pop_front() else { return };
-        let lost = segment.entries.iter().enumerate().filter(|(place, _)| segment.first + *place as u64 > self.acknowledged);
+        let lost = segment.entries.iter().enumerate().filter(|(place, _)| {
+            let sequence = segment.first + *place as u64;
+            sequence > self.acknowledged && !self.skipped.contains(&sequence)
+        });
         let (mut batches, mut rows, mut times) = (0, 0, (i64::MAX, i64::MIN));
         for (_, entry) in lost {
             batches += 1;
@@ -386,18 +439,12 @@ impl Inner {
                         &dropped.reason,
                     );
                 }
-                gap.removed.extend(earlier.removed);
             }
             merge(&mut gap.dropped, batches, rows, times, reason);
-            for sequence in segment.first.max(self.acknowledged + 1)..segment.end() {
-                let Ok(batch) = segment.read(sequence) else { continue };
-                for removed in batch.removed {
-                    if let Some(known) = self.known.get_mut(&removed.container_ref) {
-                        known.removed_in = Some(before);
-                    }
-                    gap.removed.push(removed);
-                }
-            }
+            // The aggregator ends what the next Hello does not name.
+            self.known.retain(|_, known| known.removed_in.as_ref().is_none_or(|(removed_in, _)| *removed_in >= segment.end()));
+            self.skipped.retain(|&sequence| sequence >= segment.end());
+            self.drops += 1;
             self.gaps.insert(before, gap);
             self.count_dropped(reason, batches, rows);
             tracing::warn!(batches, observations = rows, reason, "oldest batches dropped from the spool");
@@ -415,22 +462,69 @@ impl Inner {
         self.metrics.dropped_observations.get_or_create(&Reason { reason }).inc_by(rows);
     }
 
-    fn read(&mut self, from: u64) -> std::io::Result<Option<Batch>> {
-        let found = self.segments.iter().find(|segment| segment.end() > from && !segment.entries.is_empty());
-        let Some(segment) = found else { return Ok(None) };
-        let sequence = from.max(segment.first);
-        let mut batch = segment.read(sequence)?;
-        if let Some(gap) = self.gaps.get(&sequence) {
-            if let Some(dropped) = &gap.dropped {
-                let times = (dropped.first_unix_ms, dropped.last_unix_ms);
-                merge(&mut batch.dropped, dropped.batches, dropped.observations, times, &dropped.reason);
+    /// The first batch to send from a sequence on, and the segment that it is in.
+    fn held(&self, from: u64) -> Option<(&Segment, u64)> {
+        let mut from = from;
+        loop {
+            let segment = self.segments.iter().find(|segment| segment.end() > from && !segment.entries.is_empty())?;
+            let sequence = from.max(segment.first);
+            if !self.skipped.contains(&sequence) {
+                return Some((segment, sequence));
             }
-            batch.removed.extend(gap.removed.iter().cloned());
-        } else if sequence > from && batch.dropped.is_none() {
-            // A damaged segment, or the other side forgot what it had acknowledged.
-            batch.dropped = Some(Dropped { batches: sequence - from, reason: "not held any more".to_owned(), ..Dropped::default() });
+            from = sequence + 1;
+        }
+    }
+
+    fn read(&mut self, from: u64) -> std::io::Result<Option<Batch>> {
+        let (mut batch, sequence) = loop {
+            let Some((segment, sequence)) = self.held(from) else { return Ok(None) };
+            match segment.read(sequence) {
+                Ok(batch) => break (batch, sequence),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) => {
+                    tracing::error!(%error, "a damaged batch is left out");
+                    self.give_up(sequence, "damaged");
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        for gap in self.gaps.range(from..=sequence).filter_map(|(_, gap)| gap.dropped.as_ref()) {
+            merge(&mut batch.dropped, gap.batches, gap.observations, (gap.first_unix_ms, gap.last_unix_ms), &gap.reason);
+        }
+        if sequence > from {
+            // A hole is never said to be smaller than it is: damaged, refused, or the other side forgot what it had acknowledged.
+            let at = batch.block.as_ref().map_or(0, |block| block.unix_ms);
+            let dropped = batch.dropped.get_or_insert_with(|| Dropped {
+                first_unix_ms: at,
+                last_unix_ms: at,
+                reason: "not held any more".to_owned(),
+                ..Dropped::default()
+            });
+            dropped.batches = dropped.batches.max(sequence - from);
         }
         Ok(Some(batch))
+    }
+
+    fn give_up(&mut self, sequence: u64, reason: &'static str) {
+        let Some((segment, _)) = self.held(sequence).filter(|(_, held)| *held == sequence) else { return };
+        let rows = segment.entries.get((sequence - segment.first) as usize).map_or(0, |entry| u64::from(entry.rows));
+        self.skipped.insert(sequence);
+        self.drops += 1;
+        self.count_dropped(reason, 1, rows);
+        if sequence == self.acknowledged + 1 {
+            // Its removals are not told: what the next Hello does not name has ended. Batches before it may still need the names.
+            self.known.retain(|_, known| known.removed_in.as_ref().is_none_or(|(removed_in, _)| *removed_in > sequence));
+        }
+    }
+
+    fn refused(&mut self, from: u64, reason: &str) {
+        let Some((_, sequence)) = self.held(from) else { return };
+        let times = if self.refusals.0 == sequence { self.refusals.1 + 1 } else { 1 };
+        self.refusals = (sequence, times);
+        if times >= MAX_REFUSALS {
+            self.refusals = (0, 0);
+            tracing::error!(sequence, reason, "a batch is given up: the aggregator refuses it");
+            self.give_up(sequence, "refused");
+        }
     }
 
     fn acknowledge(&mut self, sequence: u64) {
@@ -450,7 +544,8 @@ impl Inner {
         }
         self.metrics.acknowledged_observations.inc_by(rows);
         self.acknowledged = sequence;
-        self.known.retain(|_, known| known.removed_in.is_none_or(|removed| removed > sequence));
+        self.skipped.retain(|&skipped| skipped > sequence);
+        self.known.retain(|_, known| known.removed_in.as_ref().is_none_or(|(removed_in, _)| *removed_in > sequence));
         let gaps = self.gaps.len();
         self.gaps.retain(|&before, _| before > sequence);
         if self.gaps.len() != gaps
@@ -477,7 +572,11 @@ impl Inner {
     }
 
     fn waiting(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.end().saturating_sub(segment.first.max(self.acknowledged + 1))).sum::<u64>()
+        self.segments
+            .iter()
+            .map(|segment| segment.end().saturating_sub(segment.first.max(self.acknowledged + 1)))
+            .sum::<u64>()
+            .saturating_sub(self.skipped.len() as u64)
             + self.unsaved.len() as u64
     }
 

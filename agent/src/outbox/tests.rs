@@ -123,9 +123,9 @@ fn a_full_spool_drops_its_oldest_and_says_how_much() {
     );
     assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "spool full" }).get(), dropped.batches);
     assert!(metrics.outbox_bytes.get() <= 1 << 20);
-    // What was announced in the hole is named by Hello, what ended in it by the batch after it.
-    assert_eq!(references(&outbox.referred()), [1, 2]);
-    assert_eq!(first.removed, [removed(2)]);
+    // What was announced in the hole is named by Hello, what ended in it by nobody: the aggregator ends what Hello does not name.
+    assert_eq!(references(&outbox.referred()), [1]);
+    assert!(first.removed.is_empty() && outbox.drops() > 0);
     let after: Vec<u64> = sequences(&outbox, 1);
     assert!(after.windows(2).all(|pair| pair[1] == pair[0] + 1) && after.last() == Some(&100));
 }
@@ -192,7 +192,11 @@ fn a_reboot_never_gives_a_sequence_again_that_may_have_been_sent() {
     outbox.append(batch(NOW), NOW);
 
     assert_eq!(sequences(&outbox, 1), [1, 2 + REBOOT_SKIP_SEQUENCES]);
-    assert!(outbox.read(2).unwrap().unwrap().dropped.unwrap().reason.starts_with("node restarted"));
+    let dropped = outbox.read(2).unwrap().unwrap().dropped.unwrap();
+    assert!(dropped.reason.starts_with("node restarted"));
+    // The door refuses a hole larger than what is said to be dropped.
+    assert_eq!(dropped.batches, REBOOT_SKIP_SEQUENCES);
+    assert!(dropped.first_unix_ms > 0 && dropped.first_unix_ms <= dropped.last_unix_ms);
     assert_eq!(outbox.containers().1, 2 + REBOOT_SKIP_REFERENCES);
 }
 
@@ -242,4 +246,66 @@ fn a_disk_that_refuses_loses_only_rows_and_says_so_when_it_takes_batches_again()
     assert_eq!(references(&first.added), [1], "what came and went is told all the same");
     assert_eq!(sequences(&outbox, 1).len(), 31);
     assert_eq!(metrics.dropped_observations.get_or_create(&Reason { reason: "spool write failed" }).get(), 10);
+}
+
+#[test]
+fn a_batch_refused_three_times_is_given_up_and_the_hole_stated() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    outbox.append(Batch { added: vec![added(1)], ..batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(1)], ..batch(NOW) }, NOW);
+    outbox.append(batch(NOW), NOW);
+    outbox.acknowledge(1);
+
+    outbox.refused(2, "too old");
+    outbox.refused(2, "too old");
+    assert!(outbox.suspects(2));
+    assert_eq!(outbox.read(2).unwrap().unwrap().sequence, 2);
+    outbox.refused(2, "too old");
+
+    let next = outbox.read(2).unwrap().unwrap();
+    assert_eq!((next.sequence, next.dropped.unwrap().batches), (3, 1));
+    assert!(!outbox.suspects(2) && outbox.referred().is_empty());
+    assert_eq!(outbox.waiting(), 1);
+    assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "refused" }).get(), 1);
+    outbox.acknowledge(3);
+    assert!(outbox.is_drained());
+}
+
+#[test]
+fn a_damaged_batch_is_left_out_and_the_hole_stated() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    for tick in 0..3 {
+        outbox.append(batch(NOW + tick), NOW);
+    }
+    let path = directory.path().join("spool/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.len() - 40;
+    // Somewhere in the last batches.
+    bytes[place] ^= 0xff;
+    std::fs::write(&path, bytes).unwrap();
+
+    let left = sequences(&outbox, 1);
+
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(outbox.waiting(), 2);
+}
+
+#[test]
+fn what_the_other_side_saw_removed_before_a_restart_is_said_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    outbox.append(Batch { added: vec![added(1), added(2), added(3)], ..batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(1)], ..batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(2)], ..batch(NOW) }, NOW);
+    drop(outbox);
+    let outbox = open(directory.path());
+    assert_eq!(references(&outbox.referred()), [3, 1, 2]);
+
+    let again = outbox.welcomed(2);
+
+    assert_eq!(again, [removed(1)]);
+    assert_eq!(references(&outbox.referred()), [3, 2]);
 }
