@@ -106,14 +106,16 @@ async fn a_pod_looks_like_a_kubelets_and_is_gone_after() {
         assert_eq!(children.len(), 2, "sandbox and container in {}", dir.display());
     }
     let sandbox = site.schedule().lives.iter().find(|life| life.sandbox).expect("sandbox").container_id.clone();
-    let pause = site.cgroups.processes(&format!("kubepods/burstable/pod{}/{sandbox}", pod.uid))[0];
-    // Its exec may still be under way.
-    for _ in 0..200 {
-        if fs::read_to_string(format!("/proc/{pause}/comm")).is_ok_and(|comm| comm == "pause\n") {
+    let sandbox = format!("kubepods/burstable/pod{}/{sandbox}", pod.uid);
+    // Its move into the cgroup and its exec may still be under way.
+    let is_pause = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "pause\n");
+    for _ in 0..500 {
+        if site.cgroups.processes(&sandbox).first().is_some_and(is_pause) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let pause = *site.cgroups.processes(&sandbox).first().expect("a process in the sandbox");
     assert_eq!(fs::read_to_string(format!("/proc/{pause}/comm")).expect("comm"), "pause\n");
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).expect("namespace");
     assert_ne!(namespace(&pause.to_string()), namespace("self"));
