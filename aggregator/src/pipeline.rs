@@ -123,8 +123,9 @@ impl Pipeline {
     pub fn take(&mut self, work: Work) -> Option<Scored> {
         match work {
             Work::Opened(peer, containers) => {
+                self.roster.stream_opened(&peer);
                 for added in containers {
-                    self.add(&peer, added);
+                    self.add(&peer, added, peer.origin);
                 }
                 for key in self.roster.unmentioned(&peer) {
                     self.gone(key, &v1::ContainerRemoved { unix_ms: clock::unix_ms(), ..v1::ContainerRemoved::default() }, peer.origin);
@@ -134,7 +135,7 @@ impl Pipeline {
             Work::Batch(delivery) => self.batch(*delivery),
             Work::Ended(peer) => {
                 self.roster.stream_ended(peer.id);
-                if peer.origin == v1::Origin::Replay {
+                if peer.origin == v1::Origin::Replay && !self.roster.has_stream(peer.node_id) {
                     let at = self.event_time.get(&peer.cluster).copied().unwrap_or_default();
                     let removed = v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() };
                     for key in self.roster.node_over(peer.node_id) {
@@ -148,12 +149,13 @@ impl Pipeline {
         }
     }
 
-    fn add(&mut self, peer: &Peer, added: v1::ContainerAdded) {
+    /// `origin` is that of what says so: a late batch of a live stream is late.
+    fn add(&mut self, peer: &Peer, added: v1::ContainerAdded, origin: v1::Origin) {
         let named = self.identity.name(&peer.cluster, &added);
         let Met::New(key) = self.roster.add(peer, added, named) else { return };
         let Some(place) = self.roster.place(key) else { return };
         self.fleet.container_added(key, &place.in_fleet());
-        self.detector.container_added(place.at(key), &place.added, peer.origin == v1::Origin::Live);
+        self.detector.container_added(place.at(key), &place.added, origin == v1::Origin::Live);
     }
 
     fn gone(&mut self, key: u64, removed: &v1::ContainerRemoved, origin: v1::Origin) {
@@ -165,7 +167,7 @@ impl Pipeline {
     fn batch(&mut self, delivery: Delivery) -> Option<Scored> {
         let Delivery { peer, batch, block, origin, duplicate } = delivery;
         for added in batch.added {
-            self.add(&peer, added);
+            self.add(&peer, added, origin);
         }
         if !duplicate {
             for seen in &batch.processes {
@@ -236,13 +238,11 @@ impl Pipeline {
         key
     }
 
-    /// Event time moves forward only: late batches do not turn it back.
+    /// Event time moves forward only: late batches do not turn it back. The detector also looks at the node's own.
     fn advance(&mut self, cluster: &Arc<str>, unix_ms: i64) {
         let newest = self.event_time.entry(Arc::clone(cluster)).or_insert(i64::MIN);
-        if unix_ms > *newest {
-            *newest = unix_ms;
-            self.detector.advance(cluster, unix_ms);
-        }
+        *newest = unix_ms.max(*newest);
+        self.detector.advance(cluster, unix_ms);
     }
 
     /// What the clock drives: silence, names that changed, baselines' states.

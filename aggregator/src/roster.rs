@@ -60,7 +60,14 @@ pub(crate) struct Roster {
     by_identity: HashMap<Identity, u64>,
     by_node: HashMap<NodeId, HashSet<u64>>,
     nodes: HashMap<NodeId, u64>,
-    streams: HashMap<u64, HashMap<u32, u64>>,
+    streams: HashMap<u64, Stream>,
+}
+
+/// An open stream and what its references stand for; forgotten when it ends.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    node_id: NodeId,
+    keys: HashMap<u32, u64>,
 }
 
 /// What adding a container came to.
@@ -98,8 +105,18 @@ impl Roster {
             }
         };
         let (Met::New(key) | Met::Known(key)) = met;
-        self.streams.entry(peer.id).or_default().insert(reference, key);
+        self.stream_opened(peer).keys.insert(reference, key);
         met
+    }
+
+    /// The stream is open, with or without containers.
+    pub fn stream_opened(&mut self, peer: &Peer) -> &mut Stream {
+        self.streams.entry(peer.id).or_insert_with(|| Stream { node_id: peer.node_id, keys: HashMap::new() })
+    }
+
+    /// Whether any stream of the node is open.
+    pub fn has_stream(&self, node_id: NodeId) -> bool {
+        self.streams.values().any(|stream| stream.node_id == node_id)
     }
 
     /// The node's own place, made when it is first asked for; whether it is new.
@@ -127,7 +144,7 @@ impl Roster {
     }
 
     pub fn key(&self, stream: u64, reference: u32) -> Option<u64> {
-        self.streams.get(&stream)?.get(&reference).copied()
+        self.streams.get(&stream)?.keys.get(&reference).copied()
     }
 
     pub fn place(&self, key: u64) -> Option<&Place> {
@@ -146,7 +163,7 @@ impl Roster {
 
     /// The container is gone: nothing refers to it any more.
     pub fn remove(&mut self, stream: u64, reference: u32) -> Option<u64> {
-        let key = self.streams.get_mut(&stream)?.remove(&reference)?;
+        let key = self.streams.get_mut(&stream)?.keys.remove(&reference)?;
         self.forget(key).then_some(key)
     }
 
@@ -160,9 +177,10 @@ impl Roster {
         true
     }
 
-    /// Containers of a node that a stream which just opened does not know: gone while nobody was looking.
+    /// Containers of a node that no open stream of it knows, now that one just opened: gone while nobody was looking.
     pub fn unmentioned(&self, peer: &Peer) -> Vec<u64> {
-        let mentioned: HashSet<u64> = self.streams.get(&peer.id).into_iter().flat_map(HashMap::values).copied().collect();
+        let of_node = self.streams.values().filter(|stream| stream.node_id == peer.node_id);
+        let mentioned: HashSet<u64> = of_node.flat_map(|stream| stream.keys.values()).copied().collect();
         self.of_node(peer.node_id).filter(|key| !mentioned.contains(key)).collect()
     }
 

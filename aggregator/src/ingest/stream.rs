@@ -59,7 +59,8 @@ async fn talk(
         door.counters.times_ahead.inc_by(ahead as u64);
         tracing::warn!(%node, containers = ahead, "containers first seen in the future: the node's clock is ahead, or was");
     }
-    let turn = door.turns.take(&hello.node, spool_id, id).await?;
+    // Held until the pipeline is told that this stream ended: the spool's next one opens after that.
+    let mut turn = door.turns.take(&hello.node, spool_id, id).await?;
 
     let cluster: Arc<str> = match origin {
         v1::Origin::Replay => hello.replay_session.as_str().into(),
@@ -75,12 +76,13 @@ async fn talk(
     let containers = std::mem::take(&mut hello.containers);
     let mut stream = Stream::new(door, Arc::clone(&peer), durable);
     let outcome = match stream.open(containers, answers, durable).await {
-        Ok(()) => stream.run(incoming, answers, turn).await,
+        Ok(()) => stream.run(incoming, answers, &mut turn).await,
         Err(refused) => Err(refused),
     };
     door.fleet.disconnected(node_id);
     // Fails only when the pipeline is gone, and then there is nothing to tell.
     let _ = door.work.send(Work::Ended(peer)).await;
+    drop(turn);
     outcome
 }
 
@@ -130,7 +132,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Reads, hands over and acknowledges until the stream ends; then waits for what is under way.
-    async fn run(&mut self, incoming: &mut Streaming<v1::StreamRequest>, answers: &Answers, mut turn: Turn<'_>) -> Result<(), Refused> {
+    async fn run(&mut self, incoming: &mut Streaming<v1::StreamRequest>, answers: &Answers, turn: &mut Turn<'_>) -> Result<(), Refused> {
         let mut progress = self.peer.progress.subscribe();
         let mut stop = self.door.stop.clone();
         let mut acknowledge = false;

@@ -83,6 +83,60 @@ fn a_container_that_a_new_stream_does_not_know_is_gone() {
 }
 
 #[test]
+fn what_another_open_stream_of_the_node_still_knows_stays() {
+    let mut pipeline = pipeline(Identity::default());
+    let first = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&first), vec![container(1), container(2)]));
+
+    let second = peer(&pipeline, 2, v1::Origin::Live);
+    pipeline.take(Work::Opened(second, vec![container(2)]));
+    let scored = pipeline.take(delivery(&first, 1, &[1, 2])).unwrap();
+    pipeline.take(Work::Ended(first));
+    let third = peer(&pipeline, 3, v1::Origin::Live);
+    pipeline.take(Work::Opened(third, vec![]));
+
+    assert_eq!(scored.batch.block.rows.len(), 2);
+    assert_eq!(alive(&pipeline, "own"), ["container-2"]);
+}
+
+#[test]
+fn a_replay_goes_on_while_another_of_its_streams_is_open() {
+    let mut pipeline = pipeline(Identity::default());
+    let first = peer(&pipeline, 1, v1::Origin::Replay);
+    let second = peer(&pipeline, 2, v1::Origin::Replay);
+    pipeline.take(Work::Opened(Arc::clone(&first), vec![container(1)]));
+    pipeline.take(Work::Opened(Arc::clone(&second), vec![container(1)]));
+
+    pipeline.take(Work::Ended(first));
+    let during = alive(&pipeline, "again");
+    pipeline.take(Work::Ended(second));
+
+    assert_eq!(during, ["container-1"]);
+    assert!(alive(&pipeline, "again").is_empty());
+}
+
+#[test]
+fn a_late_batch_of_a_live_stream_does_not_page() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![]));
+    for life in 1..=10_u32 {
+        let unix_ms = START + i64::from(life) * 5_000;
+        let added = v1::ContainerAdded { cgroup: format!("/{life}"), first_seen_unix_ms: unix_ms, restarts: life - 1, ..container(life) };
+        let removed = v1::ContainerRemoved { container_ref: life, unix_ms: unix_ms + 1_000, pod_remains: true };
+        let batch = v1::Batch { sequence: u64::from(life), added: vec![added], removed: vec![removed], ..v1::Batch::default() };
+        let block = Block { unix_ms, ..Block::default() };
+        let origin = v1::Origin::Late;
+        pipeline.take(Work::Batch(Box::new(Delivery { peer: Arc::clone(&peer), batch, block, origin, duplicate: false })));
+    }
+
+    let changes = pipeline.detector.changes();
+
+    assert!(!changes.is_empty(), "ten restarts within a minute are told");
+    assert!(changes.iter().all(|change| change.incident.severity() != v1::Severity::Page));
+}
+
+#[test]
 fn a_reference_stands_for_one_container_of_its_stream() {
     let mut pipeline = pipeline(Identity::default());
     let peer = peer(&pipeline, 1, v1::Origin::Live);
