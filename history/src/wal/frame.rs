@@ -4,8 +4,9 @@
 pub(crate) const MAGIC: &[u8; 8] = b"VDTWAL1\n";
 /// Bytes before a payload.
 pub(crate) const HEADER: usize = 8;
-/// Longest payload: far above the largest batch, far below what a flipped bit could ask us to allocate.
-pub(crate) const MAX_PAYLOAD: usize = 64 << 20;
+/// Longest payload: far above the largest batch, far below what a flipped bit could ask us to allocate. What is longer is
+/// refused before it is written (`record::Draft`), because reading would take it for damage and cut the log there.
+pub(crate) const MAX_PAYLOAD: usize = 256 << 20;
 
 /// Appends a frame around what `fill` writes.
 pub(crate) fn write(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use vedette_proto::v1::{ColumnBlock, Dropped, Workload};
 
+use super::frame;
 use crate::{HistoryError, StoredBatch, Subject};
 
 /// A batch as it stands in the log. Fields are added, never renumbered.
@@ -99,6 +100,11 @@ pub(crate) struct Draft {
 impl Draft {
     /// Checks a batch and encodes its block.
     pub(crate) fn new(batch: StoredBatch) -> Result<Self, HistoryError> {
+        Self::within(batch, frame::MAX_PAYLOAD)
+    }
+
+    /// The same with another limit of a record's bytes: never is written what could not be read back.
+    fn within(batch: StoredBatch, limit: usize) -> Result<Self, HistoryError> {
         batch.check()?;
         let rows = batch.block.rows.len();
         let mut wire = batch.block.encode();
@@ -123,8 +129,33 @@ impl Draft {
             gap: batch.gap,
             unix_ms: batch.block.unix_ms,
         };
-        Ok(Self { record, subjects: batch.subjects })
+        let draft = Self { record, subjects: batch.subjects };
+        let bytes = draft.most_bytes();
+        if bytes > limit {
+            let reason = format!("its record may take {bytes} bytes, the log holds {limit} at most");
+            return Err(HistoryError::InvalidBatch { node: draft.record.node, sequence: draft.record.sequence, reason });
+        }
+        Ok(draft)
     }
+
+    /// At most this many bytes has the record once its subjects are known: as if all of them were new to the segment.
+    fn most_bytes(&self) -> usize {
+        // Tags and lengths: 6 bytes for each of a subject's 13 fields and parts; an id and a kind are 5 each, a score 4.
+        const PER_SUBJECT: usize = 13 * 6;
+        const PER_ROW: usize = 5 + 5 + 4;
+        const FIXED: usize = 256;
+        let subjects: usize = self.subjects.iter().map(|subject| PER_SUBJECT + text_bytes(subject)).sum();
+        let record = &self.record;
+        let gap = record.gap.as_ref().map_or(0, Message::encoded_len);
+        FIXED + record.node.len() + gap + record.block.len() + record.scores.len() * PER_ROW + subjects
+    }
+}
+
+fn text_bytes(subject: &Subject) -> usize {
+    let of = &subject.workload;
+    let texts = [&subject.cluster, &subject.node, &subject.container_id, &subject.pod_uid, &subject.pod_name, &subject.cgroup];
+    let workload = [&of.cluster, &of.namespace, &of.owner_kind, &of.owner_name, &of.container_name];
+    texts.into_iter().chain(workload).map(String::len).sum()
 }
 
 impl Record {
@@ -148,5 +179,65 @@ impl Record {
 
     pub(crate) fn spool(&self) -> [u8; 16] {
         self.spool_id.as_ref().try_into().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_proto::{
+        Block, Column, Observation,
+        v1::{Kind, Origin},
+    };
+
+    use super::*;
+    use crate::StoredVerdict;
+
+    /// `rows` containers with long names.
+    fn batch(rows: u32) -> StoredBatch {
+        let subject = |row| {
+            let long = format!("{row}{}", "x".repeat(200));
+            let workload = Workload { cluster: long.clone(), owner_name: long.clone(), ..Workload::default() };
+            Subject { cluster: long.clone(), workload, container_id: long.clone(), cgroup: long, ..Subject::default() }
+        };
+        let mut row = Observation::default();
+        row.set(Column::CpuUsageUs, 123_456_789);
+        let block = Block { unix_ms: 1_700_000_000_000, container_refs: (1..=rows).collect(), rows: vec![row; rows as usize] };
+        StoredBatch {
+            subjects: (0..rows).map(|row| Arc::new(subject(row))).collect(),
+            node: "node-a".into(),
+            spool_id: [7; 16],
+            sequence: 3,
+            origin: Origin::Live,
+            verdicts: vec![StoredVerdict { score: 0.5, kind: Kind::Normal }; rows as usize],
+            block,
+            gap: Some(Dropped { batches: u64::MAX, ..Dropped::default() }),
+        }
+    }
+
+    /// Bytes of the record when every subject is new.
+    fn written(draft: Draft) -> usize {
+        let mut record = draft.record;
+        record.subject_ids = vec![u32::MAX; draft.subjects.len()];
+        record.subjects = draft.subjects.iter().map(|subject| SubjectRecord::from(subject.as_ref())).collect();
+        record.encoded_len()
+    }
+
+    #[test]
+    fn a_record_is_never_longer_than_was_checked() {
+        for rows in [0, 1, 10, 3_000] {
+            let draft = Draft::new(batch(rows)).unwrap();
+            let most = draft.most_bytes();
+            let bytes = written(draft);
+            assert!(bytes <= most && most <= bytes * 2 + 512, "{rows} rows: {bytes} of {most} bytes");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_could_not_be_read_back_is_refused() {
+        let bytes = written(Draft::new(batch(10)).unwrap());
+
+        let error = Draft::within(batch(10), bytes - 1).unwrap_err();
+
+        assert!(matches!(&error, HistoryError::InvalidBatch { node, sequence: 3, .. } if node == "node-a"), "{error}");
     }
 }
