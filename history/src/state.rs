@@ -29,7 +29,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct NodeProgress {
-    /// Newest last.
+    /// The one written to last is last.
     spools: Vec<([u8; 16], u64)>,
     touched: u64,
 }
@@ -52,8 +52,12 @@ impl Progress {
         }
         let Some(known) = self.nodes.get_mut(node) else { return };
         known.touched = self.clock;
-        match known.spools.iter_mut().find(|(id, _)| *id == spool_id) {
-            Some((_, stored)) => *stored = sequence.max(*stored),
+        match known.spools.iter().position(|(id, _)| *id == spool_id) {
+            // To the end: a spool that is in use outlives those that were tried since.
+            Some(place) => {
+                let (_, stored) = known.spools.remove(place);
+                known.spools.push((spool_id, sequence.max(stored)));
+            }
             None => {
                 known.spools.push((spool_id, sequence));
                 if known.spools.len() > SPOOLS_PER_NODE {
@@ -160,5 +164,19 @@ mod tests {
         assert_eq!(progress.get("node-a", &[2; 16]), 20);
         assert_eq!(progress.get("node-a", &[5; 16]), 50);
         assert_eq!(progress.get("node-b", &[5; 16]), 0);
+    }
+
+    #[test]
+    fn a_spool_in_use_outlives_newer_ones_that_are_not() {
+        let mut progress = Progress::default();
+
+        for spool in 1..=20u8 {
+            progress.set("node-a", [0; 16], u64::from(spool));
+            progress.set("node-a", [spool; 16], 1);
+        }
+        progress.set("node-a", [0; 16], 7);
+
+        assert_eq!(progress.get("node-a", &[0; 16]), 20);
+        assert_eq!(progress.get("node-a", &[1; 16]), 0);
     }
 }
