@@ -134,7 +134,12 @@ impl Detector {
         let place = container.place;
         let cluster = &mut self.fleet.clusters[place.cluster as usize];
         cluster.first_ms = cluster.first_ms.min(unix_ms);
-        cluster.clock_ms = cluster.clock_ms.max(unix_ms);
+        cluster.reach(unix_ms);
+        let node = &mut self.fleet.nodes[place.node as usize];
+        if unix_ms > node.clock_ms {
+            node.clock_ms = unix_ms;
+            cluster.due = true;
+        }
         if origin != Origin::Late || cluster.origin == Origin::Unspecified {
             cluster.origin = origin;
         }
@@ -176,9 +181,11 @@ impl Detector {
                 most: judge::most_severe(origin),
                 onset_ms: suspicion.onset_ms,
                 unix_ms,
-                clock_ms: self.fleet.clusters[place.cluster as usize].clock_ms,
+                clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
+                elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
                 origin,
                 node: &self.fleet.nodes[place.node as usize].name,
+                node_place: place.node,
                 pod: &container.pod,
                 container_id: &container.id,
                 evidence: suspicion.evidence,
@@ -195,22 +202,36 @@ impl Detector {
         silence.judge(config, fleet, incidents, now_unix_ms, nodes);
     }
 
-    /// Event time of a cluster moved on: resolves what is over.
+    /// Event time of a node or of its whole cluster moved on: resolves what is over.
+    ///
+    /// An incident is over by the clocks of its own nodes, so call it after the rows of every node, also one that is behind.
     pub fn advance(&mut self, cluster: &str, unix_ms: i64) {
         let Some(place) = self.fleet.known_cluster(cluster) else { return };
         let of = &mut self.fleet.clusters[place as usize];
-        of.clock_ms = of.clock_ms.max(unix_ms);
-        let clock_ms = of.clock_ms;
-        if clock_ms - of.checked_ms.max(0) >= 1_000 {
+        of.reach(unix_ms);
+        let (clock_ms, elapsed_ms) = (of.clock_ms, of.elapsed_ms);
+        if of.due || clock_ms - of.checked_ms.max(0) >= 1_000 {
             of.checked_ms = clock_ms;
-            self.incidents.resolve_quiet(place, clock_ms);
+            of.due = false;
+            let fleet = &self.fleet;
+            self.incidents.resolve_quiet(place, elapsed_ms, |node| fleet.node_clock(node));
         }
+        let of = &mut self.fleet.clusters[place as usize];
         if clock_ms - of.prior_ms.max(0) >= t::PRIOR_EVERY_MS {
             of.prior_ms = clock_ms;
             let workloads = self.fleet.workloads.iter().filter(|workload| workload.cluster == place && workload.alive > 0);
             let baselines = workloads.map(|workload| (workload.node, &*workload.baseline));
             self.fleet.clusters[place as usize].prior = Prior::of(baselines, self.config.baseline_ready_seconds as f32);
         }
+    }
+
+    /// A cluster is over, as a replay is when its last stream ended: its open incidents resolve at its clock, and all that
+    /// is known of it is forgotten, so that the same name may begin anew at any event time.
+    pub fn cluster_over(&mut self, cluster: &str) {
+        let Some(place) = self.fleet.known_cluster(cluster) else { return };
+        self.incidents.cluster_over(place, self.fleet.clusters[place as usize].clock_ms);
+        let workloads = self.fleet.forget_cluster(place);
+        self.silence.forget(cluster, &workloads);
     }
 
     /// What changed since the last call, in order.
@@ -318,9 +339,11 @@ impl Detector {
             most,
             onset_ms: fact.onset_ms,
             unix_ms,
-            clock_ms: self.fleet.clusters[place.cluster as usize].clock_ms,
+            clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
+            elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
             origin,
             node: &self.fleet.nodes[place.node as usize].name,
+            node_place: place.node,
             pod: &container.pod,
             container_id: &container.id,
             evidence,

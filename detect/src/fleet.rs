@@ -1,7 +1,7 @@
 //! The tables: clusters, nodes, workloads, pods and containers, by dense index, each with its limit.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -36,8 +36,12 @@ pub type ByKey<T> = HashMap<SubjectKey, T, BuildHasherDefault<KeyHasher>>;
 pub struct Cluster {
     /// Event time of its first observation.
     pub first_ms: i64,
-    /// Latest event time.
+    /// Latest event time of any node.
     pub clock_ms: i64,
+    /// Event time that went by, where a leap (a node whose clock is ahead, the end of an outage) counts as a step only.
+    pub elapsed_ms: i64,
+    /// A node's clock moved since incidents were last checked for being over.
+    pub due: bool,
     /// When incidents were last checked for being over.
     pub checked_ms: i64,
     /// When the prior was last computed.
@@ -47,15 +51,49 @@ pub struct Cluster {
     pub origin: Origin,
 }
 
+/// Most that one step of event time counts for what went by.
+const STEP_MS: i64 = 5_000;
+
+impl Cluster {
+    fn new() -> Self {
+        Self {
+            first_ms: i64::MAX,
+            clock_ms: i64::MIN,
+            elapsed_ms: 0,
+            due: false,
+            checked_ms: i64::MIN,
+            prior_ms: i64::MIN,
+            prior: Prior::default(),
+            origin: Origin::Unspecified,
+        }
+    }
+
+    /// Event time reached an instant; it never turns back.
+    pub fn reach(&mut self, unix_ms: i64) {
+        if unix_ms > self.clock_ms {
+            self.elapsed_ms += unix_ms.saturating_sub(self.clock_ms).min(STEP_MS);
+            self.clock_ms = unix_ms;
+        }
+    }
+}
+
 /// One node.
 pub struct Node {
     pub name: Box<str>,
+    /// Its latest event time: nodes' clocks differ, and after an outage some are heard minutes before others.
+    pub clock_ms: i64,
     /// CPUs; 0 is not known.
     pub cores: f32,
     /// File-system space it loses, bytes per second, smoothed.
     pub fs_loss: f32,
     /// Space available at the last reading, and when.
     pub fs_last: Option<(i64, u64)>,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None }
+    }
 }
 
 /// One workload.
@@ -126,14 +164,7 @@ impl Fleet {
         if self.clusters.len() >= MAX_CLUSTERS {
             return MAX_CLUSTERS as u32 - 1;
         }
-        self.clusters.push(Cluster {
-            first_ms: i64::MAX,
-            clock_ms: i64::MIN,
-            checked_ms: i64::MIN,
-            prior_ms: i64::MIN,
-            prior: Prior::default(),
-            origin: Origin::Unspecified,
-        });
+        self.clusters.push(Cluster::new());
         self.cluster_of.insert(name.to_owned(), self.clusters.len() as u32 - 1);
         self.clusters.len() as u32 - 1
     }
@@ -151,9 +182,42 @@ impl Fleet {
         if self.nodes.len() >= MAX_NODES {
             return MAX_NODES as u32 - 1;
         }
-        self.nodes.push(Node { name: name.into(), cores: 0.0, fs_loss: 0.0, fs_last: None });
+        self.nodes.push(Node::new(name));
         self.node_of.insert(key, self.nodes.len() as u32 - 1);
         self.nodes.len() as u32 - 1
+    }
+
+    /// Event time of a node; a node never heard has none.
+    pub fn node_clock(&self, node: u32) -> i64 {
+        self.nodes.get(node as usize).map_or(i64::MIN, |node| node.clock_ms)
+    }
+
+    /// Forgets all that is known of a cluster but its name and its nodes' names. Gives the workloads that are no more.
+    pub fn forget_cluster(&mut self, cluster: u32) -> HashSet<u32> {
+        self.containers.retain(|_, container| container.place.cluster != cluster);
+        let (workloads, free) = (&self.workloads, &mut self.free_workloads);
+        let mut gone = HashSet::new();
+        self.workload_of.retain(|_, &mut place| {
+            let stays = workloads[place as usize].cluster != cluster;
+            if !stays {
+                free.push(place);
+                gone.insert(place);
+            }
+            stays
+        });
+        let (pods, free) = (&mut self.pods, &mut self.free_pods);
+        self.pod_of.retain(|(of, _), &mut place| {
+            if *of == cluster {
+                pods[place as usize] = Pod::default();
+                free.push(place);
+            }
+            *of != cluster
+        });
+        for ((_, name), &node) in self.node_of.iter().filter(|((of, _), _)| *of == cluster) {
+            self.nodes[node as usize] = Node::new(name);
+        }
+        self.clusters[cluster as usize] = Cluster::new();
+        gone
     }
 
     /// The workload with a name; makes room first if there is none. Gives how many had to go, or `None` if none may.

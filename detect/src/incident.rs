@@ -30,10 +30,14 @@ pub struct Report<'a> {
     pub most: Severity,
     pub onset_ms: i64,
     pub unix_ms: i64,
-    /// How far event time of the cluster is; beyond `unix_ms` for late data.
+    /// How far event time of the node is; beyond `unix_ms` for late data.
     pub clock_ms: i64,
+    /// Event time that went by in the cluster.
+    pub elapsed_ms: i64,
     pub origin: Origin,
     pub node: &'a str,
+    /// The same, as an index.
+    pub node_place: u32,
     pub pod: &'a str,
     pub container_id: &'a str,
     pub evidence: Vec<Ranked>,
@@ -63,8 +67,11 @@ struct Fold {
     severity: Severity,
     strength: f32,
     last_abnormal_ms: i64,
-    /// Event time of the cluster at the last report: late data must not resolve between two of its samples.
-    heard_ms: i64,
+    /// Per node, its event time at the last report: late data must not resolve between two of its samples. The latest nodes
+    /// only, as many as are listed.
+    heard: Vec<(u32, i64)>,
+    /// Event time that had gone by in the cluster at the last report.
+    elapsed_ms: i64,
     quiet_ms: i64,
     evidence: Vec<Ranked>,
     reasoning: String,
@@ -90,6 +97,8 @@ pub struct Incidents {
 const MAX_RECENT: usize = 1_000;
 /// Most changes kept for a caller that does not collect them; the oldest go first.
 const MAX_CHANGES: usize = 100_000;
+/// Event time of a cluster after which a node that is not heard holds no incident open.
+const NODE_GONE_MS: i64 = 600_000;
 /// An open incident tells small changes at most this often.
 const TELL_EVERY_MS: i64 = 5_000;
 
@@ -147,7 +156,7 @@ impl Incidents {
         let max_listed = self.max_listed;
         let Some(fold) = self.open.get_mut(&id) else { return };
         fold.last_abnormal_ms = fold.last_abnormal_ms.max(report.unix_ms);
-        fold.heard_ms = fold.heard_ms.max(report.unix_ms).max(report.clock_ms);
+        fold.hear(&report, max_listed);
         if report.kind == fold.kind {
             fold.strength = report.strength;
             fold.quiet_ms = fold.quiet_ms.max(report.quiet_ms);
@@ -214,18 +223,30 @@ impl Incidents {
         self.open.insert(id, fold);
     }
 
-    /// Resolves what has been quiet long enough at `unix_ms` of a cluster's event time.
-    pub fn resolve_quiet(&mut self, cluster: u32, unix_ms: i64) {
-        let over: Vec<u64> = self
+    /// Resolves what has been quiet long enough by its own nodes' clocks; where those stand still, by what went by.
+    pub fn resolve_quiet(&mut self, cluster: u32, elapsed_ms: i64, clock_ms: impl Fn(u32) -> i64) {
+        let over: Vec<(u64, i64)> = self
             .open
             .iter()
-            .filter(|(_, fold)| fold.cluster == cluster && unix_ms - fold.heard_ms >= fold.quiet_ms)
-            .map(|(&id, _)| id)
+            .filter(|(_, fold)| fold.cluster == cluster && fold.topic != Topic::Silence && fold.quiet(fold.quiet_ms, elapsed_ms, &clock_ms))
+            .map(|(&id, fold)| (id, fold.last_abnormal_ms + fold.quiet_ms))
             .collect();
-        for id in over {
+        for (id, unix_ms) in over {
             self.resolve(id, unix_ms);
         }
-        self.recent.retain(|fold| fold.cluster != cluster || unix_ms - fold.incident.resolved_unix_ms <= self.reopen_ms);
+        let reopen_ms = self.reopen_ms;
+        self.recent.retain(|fold| {
+            let counts = fold.cluster == cluster && fold.topic != Topic::Silence;
+            !counts || !fold.quiet(fold.quiet_ms + reopen_ms + 1, elapsed_ms, &clock_ms)
+        });
+    }
+
+    /// A cluster is over: resolves all of it at its clock, and nothing of it is continued.
+    pub fn cluster_over(&mut self, cluster: u32, unix_ms: i64) {
+        let folds = self.open.iter().filter(|(_, fold)| fold.cluster == cluster);
+        let over: Vec<(u64, i64)> = folds.map(|(&id, fold)| (id, unix_ms.max(fold.last_abnormal_ms))).collect();
+        over.into_iter().for_each(|(id, unix_ms)| self.resolve(id, unix_ms));
+        self.recent.retain(|fold| fold.cluster != cluster);
     }
 
     /// Resolves what is open for a workload on a topic: it is known to be over.
@@ -235,6 +256,8 @@ impl Incidents {
                 self.resolve(id, unix_ms);
             }
         }
+        let reopen_ms = self.reopen_ms;
+        self.recent.retain(|fold| fold.topic != topic || unix_ms - fold.incident.resolved_unix_ms <= reopen_ms);
     }
 
     fn resolve(&mut self, id: u64, unix_ms: i64) {
@@ -276,13 +299,34 @@ impl Fold {
             severity: Severity::Note,
             strength: report.strength,
             last_abnormal_ms: report.unix_ms,
-            heard_ms: report.unix_ms.max(report.clock_ms),
+            heard: vec![(report.node_place, report.unix_ms.max(report.clock_ms))],
+            elapsed_ms: report.elapsed_ms,
             quiet_ms: report.quiet_ms,
             evidence: Vec::new(),
             reasoning: report.reasoning.clone(),
             told_ms: i64::MIN,
             changed: true,
         }
+    }
+
+    fn hear(&mut self, report: &Report<'_>, limit: usize) {
+        let heard_ms = report.unix_ms.max(report.clock_ms);
+        self.elapsed_ms = self.elapsed_ms.max(report.elapsed_ms);
+        match self.heard.iter_mut().find(|(node, _)| *node == report.node_place) {
+            Some((_, of_node)) => *of_node = heard_ms.max(*of_node),
+            None => {
+                if self.heard.len() >= limit {
+                    self.heard.remove(0);
+                }
+                self.heard.push((report.node_place, heard_ms));
+            }
+        }
+    }
+
+    /// Whether nothing was heard for so long on any of its nodes, or for much longer in the cluster: those nodes are gone.
+    fn quiet(&self, quiet_ms: i64, elapsed_ms: i64, clock_ms: &impl Fn(u32) -> i64) -> bool {
+        let gone = elapsed_ms - self.elapsed_ms >= quiet_ms.max(NODE_GONE_MS);
+        gone || self.heard.iter().all(|&(node, heard_ms)| clock_ms(node).saturating_sub(heard_ms) >= quiet_ms)
     }
 
     /// Notes and what people hear of are kept apart, and so are the ways in which the data came.
