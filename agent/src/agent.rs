@@ -22,6 +22,10 @@ use crate::{
 
 /// After a container came, processes are looked at so much later: soon enough for one that lives 50 ms to have a name.
 const EARLY_LOOK: Duration = Duration::from_millis(15);
+/// The uplink may be within a connection attempt when the grace is over; it is not waited for longer than this.
+const AFTER_GRACE: Duration = Duration::from_secs(3);
+/// A sensor without a tick for so long, or for three intervals, counts as hung.
+const HUNG: Duration = Duration::from_secs(10);
 /// Early looks per tick; a storm of containers waits for the tick.
 const MAX_EARLY_LOOKS: u32 = 5;
 
@@ -50,6 +54,9 @@ pub enum AgentError {
         /// Why.
         source: std::io::Error,
     },
+    /// The sampling thread ended by itself.
+    #[error("the sampler ended by itself")]
+    SamplerEnded,
     /// No thread or signal handler to be had.
     #[error("cannot start: {0}")]
     Start(std::io::Error),
@@ -85,7 +92,7 @@ fn trusted(config: &Config) -> Result<(), AgentError> {
 /// Samples and sends until `shutdown` resolves, then drains.
 ///
 /// # Errors
-/// [`AgentError`] when it cannot start; nothing that happens later ends the agent.
+/// [`AgentError`] when it cannot start, or when the sampling thread ends by itself; nothing else that happens later ends the agent.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     trusted(&config)?;
     let metrics = Metrics::default();
@@ -95,23 +102,37 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let outbox = Arc::new(Outbox::open(config.outbox.clone(), &boot_id, metrics.clone())?);
     let (adopted, next_reference) = outbox.containers();
     let sensor = Sensor::start(config.sensor.clone(), metrics.clone(), monotonic(), unix_ms(), adopted, next_reference)?;
-    let (status, status_seen) = watch::channel(SensorStatus::default());
+    let hung = (config.sensor.interval() * 3).max(HUNG);
+    let starting = SensorStatus { ready: false, error: "no tick yet".to_owned(), ticked: Some((tokio::time::Instant::now(), hung)) };
+    let (status, status_seen) = watch::channel(starting);
     let (stop, stop_seen) = watch::channel(None);
     let server = http::router(metrics.registry(), status_seen.clone());
     let server = tokio::spawn(async move { axum::serve(listener, server).await });
     let stopping = Arc::new(AtomicBool::new(false));
+    let (ended, sampler_ended) = tokio::sync::oneshot::channel::<()>();
     let sampler = std::thread::Builder::new()
         .name("sampler".to_owned())
         .spawn({
             let (stopping, outbox, metrics, interval) = (stopping.clone(), outbox.clone(), metrics.clone(), config.sensor.interval());
-            move || sample(sensor, interval, &outbox, &status, &metrics, &stopping)
+            move || {
+                // Dropped however the thread ends.
+                let _ended = ended;
+                sample(sensor, interval, hung, &outbox, &status, &metrics, &stopping);
+            }
         })
         .map_err(AgentError::Start)?;
     let speaker = Speaker { node: config.node.clone(), interval_ms: config.sensor.interval_ms as u32, boot_id };
     let uplink = Uplink { config: config.uplink.clone(), speaker, outbox: outbox.clone(), sensor: status_seen, stop: stop_seen, metrics };
     let uplink = tokio::spawn(uplink.run());
 
-    shutdown.await;
+    let failed = tokio::select! {
+        () = shutdown => false,
+        // Nobody sends: it resolves when the thread is gone, whatever took it.
+        _ = sampler_ended => true,
+    };
+    if failed {
+        tracing::error!("the sampler ended by itself; the agent stops");
+    }
     tracing::info!(waiting = outbox.waiting(), grace_ms = config.grace_ms, "stopping: draining until acknowledged");
     stopping.store(true, Ordering::Release);
     // The sampler wakes within a tick at most; its last batch is to be sent as well.
@@ -121,16 +142,24 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     // The receiver is the uplink's; it lives until it has drained.
     let _ = stop.send(Some(tokio::time::Instant::now() + config.grace()));
-    let drained = uplink.await.unwrap_or(false);
+    let mut uplink = uplink;
+    let drained = match tokio::time::timeout(config.grace() + AFTER_GRACE, &mut uplink).await {
+        Ok(drained) => drained.unwrap_or(false),
+        Err(_) => {
+            uplink.abort();
+            false
+        }
+    };
     tracing::info!(drained, waiting = outbox.waiting(), "stopped");
     server.abort();
-    Ok(())
+    if failed { Err(AgentError::SamplerEnded) } else { Ok(()) }
 }
 
 /// The sampling thread: a tick at every multiple of the interval, never two for one.
 fn sample(
     mut sensor: Sensor,
     interval: Duration,
+    hung: Duration,
     outbox: &Outbox,
     status: &watch::Sender<SensorStatus>,
     metrics: &Metrics,
@@ -147,18 +176,19 @@ fn sample(
         last = Some(now);
         metrics.ticks.inc();
         let at = unix_ms();
-        let new = match sensor.tick(at) {
+        let (ready, error) = match sensor.tick(at) {
             Ok(batch) => {
                 outbox.append(batch, at);
-                SensorStatus { ready: true, error: String::new() }
+                (true, String::new())
             }
-            Err(error) => SensorStatus { ready: false, error: error.to_string() },
+            Err(error) => (false, error.to_string()),
         };
+        let new = SensorStatus { ready, error, ticked: Some((tokio::time::Instant::now(), hung)) };
         status.send_if_modified(|old| {
-            if *old != new && !new.ready {
+            let changed = (old.ready, &old.error) != (new.ready, &new.error);
+            if changed && !new.ready {
                 tracing::error!(error = %new.error, "the sensor does not work; trying again at every tick");
             }
-            let changed = *old != new;
             *old = new;
             changed
         });

@@ -21,11 +21,10 @@ pub fn router(registry: Registry, sensor: watch::Receiver<SensorStatus>) -> Rout
         .route(
             "/readyz",
             get(move || async move {
-                let status = sensor.borrow().clone();
-                if status.ready {
-                    (StatusCode::OK, "ok\n".to_owned())
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.error))
+                let problem = sensor.borrow().problem();
+                match problem {
+                    None => (StatusCode::OK, "ok\n".to_owned()),
+                    Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
                 }
             }),
         )

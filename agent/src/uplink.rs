@@ -42,6 +42,20 @@ pub struct SensorStatus {
     pub ready: bool,
     /// Why not, one line.
     pub error: String,
+    /// When the last tick ended, and after how long without one the sensor counts as hung. `None` where nobody keeps time.
+    pub ticked: Option<(Instant, Duration)>,
+}
+
+impl SensorStatus {
+    /// Why the sensor does not work now; `None` while it does. A tick that never ends cannot say so itself.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let silent = self.ticked.map(|(at, limit)| (at.elapsed(), limit)).filter(|(silent, limit)| silent > limit);
+        match silent {
+            Some((silent, _)) => Some(format!("no tick for {} s", silent.as_secs())),
+            None => (!self.ready).then(|| self.error.clone()),
+        }
+    }
 }
 
 /// Who is speaking.
@@ -293,12 +307,12 @@ impl Uplink {
                     if next - 1 > acknowledged && progress.elapsed() > UNACKNOWLEDGED {
                         return Err(format!("batch {} is not acknowledged", acknowledged + 1));
                     }
-                    let status = self.sensor.borrow().clone();
+                    let problem = self.sensor.borrow().problem();
                     let beat = Heartbeat {
                         unix_ms: crate::agent::unix_ms(),
                         outbox_batches: self.outbox.waiting(),
-                        sensor_ready: status.ready,
-                        sensor_error: status.error,
+                        sensor_ready: problem.is_none(),
+                        sensor_error: problem.unwrap_or_default(),
                     };
                     // A full channel means that batches are on their way: those say as much.
                     let _ = sender.try_send(message(stream_request::Message::Heartbeat(beat)));
@@ -357,4 +371,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sensor_without_a_tick_for_too_long_is_not_ready() {
+        let now = Instant::now();
+        let status = |limit| SensorStatus { ready: true, error: String::new(), ticked: Some((now, limit)) };
+        std::thread::sleep(Duration::from_millis(20));
+
+        assert_eq!(status(Duration::from_secs(60)).problem(), None);
+        assert_eq!(status(Duration::from_millis(10)).problem().as_deref(), Some("no tick for 0 s"));
+    }
 }

@@ -132,7 +132,7 @@ fn start(folder: &Path, address: SocketAddr) -> Running {
     std::fs::write(folder.join("token"), "secret\n").unwrap();
     let spool = OutboxConfig { dir: folder.join("spool"), ..OutboxConfig::default() };
     let outbox = Arc::new(Outbox::open(spool, "boot", metrics.clone()).unwrap());
-    let (sensor, sensor_seen) = watch::channel(SensorStatus { ready: true, error: String::new() });
+    let (sensor, sensor_seen) = watch::channel(SensorStatus { ready: true, ..SensorStatus::default() });
     let (stop, stop_seen) = watch::channel(None);
     let uplink = Uplink {
         config: UplinkConfig {
