@@ -22,6 +22,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Every how many ticks the baselines' states are shown in the fleet.
 const BASELINE_TICKS: u64 = 5;
 
+/// Ticks further apart than this: the aggregator itself stood still, and heard nobody because of that.
+const STALL_MS: i64 = 5_000;
+
 /// A batch on its way to be durable.
 #[derive(Debug)]
 pub struct Scored {
@@ -45,8 +48,9 @@ pub struct Pipeline {
     pub problems: Arc<Problems>,
     /// The aggregator's own cluster.
     pub cluster: Arc<str>,
-    /// Since when the aggregator runs, Unix milliseconds.
-    pub started_unix_ms: i64,
+    /// Since when the aggregator runs and hears without a stall, Unix milliseconds: what silence is judged from.
+    hearing_unix_ms: i64,
+    last_tick_unix_ms: Option<i64>,
     /// To the keeper; full means that the disk is slower than the agents.
     pub keep: mpsc::Sender<Scored>,
     /// To the one who saves incidents.
@@ -70,7 +74,7 @@ pub struct Parts {
     pub problems: Arc<Problems>,
     /// See [`Pipeline`].
     pub cluster: Arc<str>,
-    /// See [`Pipeline`].
+    /// Since when the aggregator runs, Unix milliseconds.
     pub started_unix_ms: i64,
     /// See [`Pipeline`].
     pub keep: mpsc::Sender<Scored>,
@@ -84,7 +88,21 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents } = parts;
         let (roster, event_time) = (Roster::default(), HashMap::new());
-        Self { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents, roster, event_time }
+        let (hearing_unix_ms, last_tick_unix_ms) = (started_unix_ms, None);
+        Self {
+            detector,
+            identity,
+            fleet,
+            counters,
+            problems,
+            cluster,
+            hearing_unix_ms,
+            last_tick_unix_ms,
+            keep,
+            incidents,
+            roster,
+            event_time,
+        }
     }
 
     /// Works until told to stop.
@@ -247,6 +265,11 @@ impl Pipeline {
 
     /// What the clock drives: silence, names that changed, baselines' states.
     pub fn tick(&mut self, now_unix_ms: i64, ticks: u64) {
+        let since_last_ms = self.last_tick_unix_ms.replace(now_unix_ms).map_or(0, |last| now_unix_ms - last);
+        if since_last_ms > STALL_MS {
+            tracing::warn!(since_last_ms, "the aggregator stood still; silence is judged anew");
+            self.hearing_unix_ms = now_unix_ms;
+        }
         self.silence(now_unix_ms);
         match self.identity.refresh() {
             Ok(false) => {}
@@ -286,7 +309,7 @@ impl Pipeline {
                 left: *left,
                 blind: *blind,
                 cordoned_or_deleted: false,
-                aggregator_started_unix_ms: self.started_unix_ms,
+                aggregator_started_unix_ms: self.hearing_unix_ms,
             })
             .collect();
         self.detector.nodes(now_unix_ms, &nodes);

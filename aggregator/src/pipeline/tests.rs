@@ -201,3 +201,20 @@ fn a_node_that_falls_silent_is_an_incident_and_one_that_said_goodbye_is_not() {
     assert_eq!(opened.incident.workload.as_ref().unwrap().owner_kind, "Node");
     assert!(left.detector.changes().is_empty());
 }
+
+#[test]
+fn a_stall_of_the_aggregator_is_no_silence_of_the_nodes() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    let mut at = START;
+    for ticks in 1..=60 {
+        at += 1_000;
+        pipeline.fleet.heard(peer.node_id, at);
+        pipeline.tick(at, ticks);
+    }
+
+    at += 300_000;
+    pipeline.tick(at, 61);
+
+    assert!(pipeline.detector.changes().is_empty());
+}
