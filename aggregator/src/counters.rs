@@ -7,6 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use vedette_detect::Stats;
 use vedette_proto::v1::Severity;
 
 /// Why a message or call was refused. Prints its own metric label.
@@ -102,6 +103,18 @@ struct SeverityLabel {
     severity: &'static str,
 }
 
+/// What the detector last said of itself.
+#[derive(Debug, Default)]
+struct DetectorCounts {
+    containers: Gauge,
+    workloads: Gauge,
+    unknown_containers: Counter,
+    out_of_order: Counter,
+    containers_refused: Counter,
+    workloads_evicted: Counter,
+    incidents_refused: Counter,
+}
+
 /// Counts since the start. Labels come from fixed lists, so nothing here grows.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -129,6 +142,7 @@ pub struct Counters {
     pub appends_failed: Counter,
     /// Times of containers, processes and peers that were in the future and set to the aggregator's.
     pub times_ahead: Counter,
+    detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
     incidents_open: Family<SeverityLabel, Gauge>,
@@ -145,6 +159,23 @@ impl Counters {
     pub fn refused(&self) -> HashMap<String, u64> {
         let count = |reason| self.refused.get_or_create(&ReasonLabel { reason }).get();
         Refusal::ALL.into_iter().map(|reason| (reason.word().to_owned(), count(reason))).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Shows the detector's sizes and the limits that it met.
+    pub fn detector(&self, stats: &Stats) {
+        let shown = &self.detector;
+        shown.containers.set(stats.containers as i64);
+        shown.workloads.set(stats.workloads as i64);
+        let counts = [
+            (&shown.unknown_containers, stats.unknown_containers),
+            (&shown.out_of_order, stats.out_of_order),
+            (&shown.containers_refused, stats.containers_refused),
+            (&shown.workloads_evicted, stats.workloads_evicted),
+            (&shown.incidents_refused, stats.incidents_refused),
+        ];
+        for (counter, count) in counts {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     /// Counts an incident that opened.
@@ -177,6 +208,14 @@ impl Counters {
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
+        let of = &self.detector;
+        registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());
+        registry.register("detector_workloads", "Workloads that the detector knows", of.workloads.clone());
+        registry.register("detector_unknown_containers", "Observations of containers it did not keep", of.unknown_containers.clone());
+        registry.register("detector_out_of_order", "Observations not newer than the last of their container", of.out_of_order.clone());
+        registry.register("detector_containers_refused", "Containers not kept because of a limit", of.containers_refused.clone());
+        registry.register("detector_workloads_evicted", "Workloads forgotten because of a limit", of.workloads_evicted.clone());
+        registry.register("detector_incidents_refused", "Incidents not opened because of a limit", of.incidents_refused.clone());
         for reason in Refusal::ALL {
             let _ = self.refused.get_or_create(&ReasonLabel { reason });
         }
@@ -193,11 +232,16 @@ mod tests {
         let mut registry = Registry::with_prefix("vedette_aggregator");
         counters.register(&mut registry);
         counters.refuse(Refusal::Sequence);
+        for _ in 0..2 {
+            counters.detector(&Stats { containers: 4, containers_refused: 3, ..Stats::default() });
+        }
 
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
 
         assert!(text.contains("vedette_aggregator_refused_total{reason=\"sequence\"} 1"), "{text}");
+        assert!(text.contains("vedette_aggregator_detector_containers 4"), "{text}");
+        assert!(text.contains("vedette_aggregator_detector_containers_refused_total 3"), "{text}");
         assert_eq!(counters.refused(), HashMap::from([("sequence".to_owned(), 1)]));
     }
 }

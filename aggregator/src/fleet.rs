@@ -184,6 +184,16 @@ impl Fleet {
         }
     }
 
+    /// Nodes of the own cluster without an open stream that were last heard before this.
+    #[must_use]
+    pub fn unheard(&self, before_unix_ms: i64) -> Vec<NodeId> {
+        let state = self.read();
+        let unheard = |node: &NodeRecord| {
+            node.streams == 0 && node.message.cluster == self.cluster && node.message.last_heard_unix_ms < before_unix_ms
+        };
+        state.nodes.iter().filter(|(_, node)| unheard(node)).map(|(id, _)| *id).collect()
+    }
+
     /// The node said something.
     pub fn heard(&self, id: NodeId, now_unix_ms: i64) {
         if let Some(node) = self.write().nodes.get_mut(&id) {

@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Every how many ticks the baselines' states are shown in the fleet.
 const BASELINE_TICKS: u64 = 5;
 
+/// A node unheard for this long has probably been replaced: its containers make room for others.
+const FORGOTTEN_MS: i64 = 3_600_000;
 /// Ticks further apart than this: the aggregator itself stood still, and heard nobody because of that.
 const STALL_MS: i64 = 5_000;
 
@@ -288,8 +290,31 @@ impl Pipeline {
         if ticks.is_multiple_of(BASELINE_TICKS) {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
             self.fleet.baseline(states);
+            self.forget_unheard(now_unix_ms);
+            self.tell_limits();
             let clusters: std::collections::HashSet<String> = self.fleet.clusters();
             self.event_time.retain(|cluster, _| clusters.contains(&**cluster));
+        }
+    }
+
+    fn forget_unheard(&mut self, now_unix_ms: i64) {
+        let removed = v1::ContainerRemoved { unix_ms: now_unix_ms, ..v1::ContainerRemoved::default() };
+        for node in self.fleet.unheard(now_unix_ms - FORGOTTEN_MS) {
+            for key in self.roster.node_over(node) {
+                self.detector.container_removed(SubjectKey(key), &removed, v1::Origin::Late);
+                self.fleet.container_removed(key, now_unix_ms);
+            }
+        }
+    }
+
+    /// What the detector refused is not judged, and that is said.
+    fn tell_limits(&self) {
+        let stats = self.detector.stats();
+        self.counters.detector(&stats);
+        let (containers, incidents) = (stats.containers_refused, stats.incidents_refused);
+        if containers > 0 || incidents > 0 {
+            let line = format!("detector: {containers} containers and {incidents} incidents refused since the start, limits of detect were met");
+            self.problems.state(Source::Detector, line);
         }
     }
 

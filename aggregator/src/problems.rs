@@ -15,6 +15,8 @@ pub enum Source {
     Identity,
     /// The certificate cannot be renewed.
     Certificate,
+    /// The detector met a limit and does not judge everything.
+    Detector,
 }
 
 impl Source {

@@ -9,9 +9,13 @@ use crate::{fleet::Limits, ingest::Progress};
 const START: i64 = 1_750_000_000_000;
 
 fn pipeline(identity: Identity) -> Pipeline {
+    with_config(identity, vedette_detect::Config::default())
+}
+
+fn with_config(identity: Identity, config: vedette_detect::Config) -> Pipeline {
     let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10 };
     Pipeline::new(Parts {
-        detector: Detector::new(vedette_detect::Config::default(), 1),
+        detector: Detector::new(config, 1),
         identity,
         fleet: Arc::new(Fleet::new("own", limits)),
         counters: Arc::default(),
@@ -217,4 +221,23 @@ fn a_stall_of_the_aggregator_is_no_silence_of_the_nodes() {
     pipeline.tick(at, 61);
 
     assert!(pipeline.detector.changes().is_empty());
+}
+
+#[test]
+fn what_the_detector_refuses_is_a_problem_until_replaced_nodes_make_room() {
+    let mut pipeline = with_config(Identity::default(), vedette_detect::Config { max_containers: 2, ..vedette_detect::Config::default() });
+    let first = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&first), vec![container(1), container(2), container(3)]));
+    pipeline.tick(START, BASELINE_TICKS);
+    let full = (pipeline.detector.stats().containers, pipeline.problems.lines().len());
+
+    pipeline.fleet.disconnected(first.node_id);
+    pipeline.take(Work::Ended(first));
+    pipeline.tick(START + FORGOTTEN_MS - 1, 2 * BASELINE_TICKS);
+    let before = pipeline.detector.stats().containers;
+    pipeline.tick(START + FORGOTTEN_MS + 1, 3 * BASELINE_TICKS);
+
+    assert_eq!(full, (2, 1));
+    assert_eq!((before, pipeline.detector.stats().containers), (2, 0));
+    assert!(alive(&pipeline, "own").is_empty());
 }
