@@ -3,6 +3,7 @@
 //! A full spool drops its oldest segment; a disk that refuses writes leaves the newest batches waiting in memory, then drops the oldest of those.
 //! Both are counted and stated in the `Batch.dropped` of the batch that follows the hole.
 
+mod durable;
 mod frame;
 mod segment;
 #[cfg(test)]
@@ -130,14 +131,22 @@ impl Outbox {
         }
         paths.sort();
         check_version(&directory, !paths.is_empty())?;
-        let spool_id = spool_id(&directory)?;
+        let spool_id = spool_id(&directory, !paths.is_empty())?;
         let state_path = directory.join("state");
         let state = match std::fs::read(&state_path) {
-            Ok(bytes) => frame::read(&bytes).and_then(|payload| State::decode(payload).ok()).unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
+            Ok(bytes) => frame::read(&bytes).and_then(|payload| State::decode(payload).ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(OutboxError::Io { path: state_path, source }),
         };
-        let rebooted = !state.boot_id.is_empty() && state.boot_id != boot_id;
+        let rebooted = match &state {
+            Some(state) => !state.boot_id.is_empty() && state.boot_id != boot_id,
+            // A spool that has segments had a state: what became of it, became of the newest batches as well.
+            None => !paths.is_empty(),
+        };
+        if rebooted && state.is_none() {
+            tracing::warn!(path = %state_path.display(), "the spool's state is damaged: taken for a restart of the node");
+        }
+        let state = state.unwrap_or_default();
         let mut inner = Inner {
             // Sixteen segments: a full spool loses a sixteenth at a time.
             segment_bytes: (config.max_bytes / 16).clamp(64 << 10, 8 << 20),
@@ -324,9 +333,7 @@ impl Inner {
         let state = State { boot_id: self.boot_id.clone(), gaps: self.gaps.values().cloned().collect() };
         let mut bytes = Vec::new();
         frame::write(&state, &mut bytes);
-        let (new, path) = (self.config.dir.join("state.new"), self.config.dir.join("state"));
-        std::fs::write(&new, bytes)?;
-        std::fs::rename(new, path)
+        durable::replace(&self.config.dir, "state", &bytes)
     }
 
     /// Writes what waits in memory, oldest first, until the disk refuses.
@@ -599,10 +606,10 @@ fn check_version(directory: &Path, has_segments: bool) -> Result<(), OutboxError
     let path = directory.join("version");
     match std::fs::read_to_string(&path) {
         Ok(found) if found == frame::VERSION => Ok(()),
+        // Begun and cut off by a power cut: nothing was in the spool.
+        Ok(found) if found.is_empty() && !has_segments => write_version(directory),
         Ok(found) => Err(OutboxError::Version { path: directory.to_owned(), found: found.trim_end().chars().take(60).collect() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_segments => {
-            std::fs::write(&path, frame::VERSION).map_err(|source| OutboxError::Io { path, source })
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_segments => write_version(directory),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(OutboxError::Version { path: directory.to_owned(), found: "segments without a version".to_owned() })
         }
@@ -610,18 +617,26 @@ fn check_version(directory: &Path, has_segments: bool) -> Result<(), OutboxError
     }
 }
 
-fn spool_id(directory: &Path) -> Result<[u8; 16], OutboxError> {
+fn write_version(directory: &Path) -> Result<(), OutboxError> {
+    durable::replace(directory, "version", frame::VERSION.as_bytes())
+        .map_err(|source| OutboxError::Io { path: directory.join("version"), source })
+}
+
+fn spool_id(directory: &Path, has_segments: bool) -> Result<[u8; 16], OutboxError> {
     let path = directory.join("spool-id");
     let io = |source| OutboxError::Io { path: path.clone(), source };
+    let new = || {
+        let id = uuid::Uuid::new_v4();
+        durable::replace(directory, "spool-id", format!("{id}\n").as_bytes()).map_err(io)?;
+        Ok(id.into_bytes())
+    };
     match std::fs::read_to_string(&path) {
+        // Without a batch the identity names nothing yet.
+        Ok(text) if text.trim().is_empty() && !has_segments => new(),
         Ok(text) => uuid::Uuid::parse_str(text.trim())
             .map(uuid::Uuid::into_bytes)
             .map_err(|error| io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = uuid::Uuid::new_v4();
-            std::fs::write(&path, format!("{id}\n")).map_err(io)?;
-            Ok(id.into_bytes())
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => new(),
         Err(error) => Err(io(error)),
     }
 }

@@ -309,3 +309,25 @@ fn what_the_other_side_saw_removed_before_a_restart_is_said_again() {
     assert_eq!(again, [removed(1)]);
     assert_eq!(references(&outbox.referred()), [3, 2]);
 }
+
+#[test]
+fn files_left_empty_by_a_power_cut_do_not_end_the_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = directory.path().join("spool");
+    drop(open(directory.path()));
+    for name in ["version", "spool-id", "state"] {
+        std::fs::write(spool.join(name), "").unwrap();
+    }
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW), NOW);
+    assert_eq!(sequences(&outbox, 1), [1], "without a batch there is nothing to skip");
+    let id = outbox.spool_id();
+    drop(outbox);
+    std::fs::write(spool.join("state"), "").unwrap();
+
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW), NOW);
+
+    assert_eq!(outbox.spool_id(), id);
+    assert_eq!(sequences(&outbox, 1), [1, 2 + REBOOT_SKIP_SEQUENCES]);
+}
