@@ -39,6 +39,11 @@ pub struct ContainerFiles {
     io_not_recursive: bool,
 }
 
+/// Writes the path of a file of one controller's hierarchy.
+fn place<'a>(mount: &'a Option<String>, path: &'a str, file: &'static str) -> impl FnOnce(&mut String) + 'a {
+    move |text| at(text, mount.as_deref().unwrap_or_default(), path, file)
+}
+
 /// The container's cgroup is gone.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended;
@@ -60,10 +65,6 @@ impl ContainerFiles {
         match hierarchies {
             Hierarchies::Unified { mount } => self.read_unified(reader, mount, path, slow, sample)?,
             Hierarchies::PerController(found) => {
-                let place = |mount: &Option<String>, file: &'static str| {
-                    let mount = mount.clone();
-                    move |text: &mut String| at(text, mount.as_deref().unwrap_or_default(), path, file)
-                };
                 if found.cpuacct.is_some() {
                     match reader.read(&mut self.cpu, "cpuacct.usage", |text| {
                         at(text, found.cpuacct.as_deref().unwrap_or_default(), path, "cpuacct.usage")
@@ -80,7 +81,7 @@ impl ContainerFiles {
                     sample.set_if(Column::MemoryCurrentBytes, text.data().and_then(parse::number));
                 }
                 if slow {
-                    self.read_controllers_slow(reader, found, place, sample);
+                    self.read_controllers_slow(reader, found, path, sample);
                 }
             }
         }
@@ -134,13 +135,8 @@ impl ContainerFiles {
         Ok(())
     }
 
-    fn read_controllers_slow<P: FnOnce(&mut String)>(
-        &mut self,
-        reader: &mut Reader,
-        found: &crate::hierarchy::Controllers,
-        place: impl Fn(&Option<String>, &'static str) -> P,
-        sample: &mut Sample,
-    ) {
+    fn read_controllers_slow(&mut self, reader: &mut Reader, found: &crate::hierarchy::Controllers, path: &str, sample: &mut Sample) {
+        let place = |mount, file| place(mount, path, file);
         if found.cpuacct.is_some()
             && let Some(text) = reader.read(&mut self.cpu_modes, "cpuacct.stat", place(&found.cpuacct, "cpuacct.stat")).data()
         {

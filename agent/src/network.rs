@@ -152,9 +152,17 @@ pub struct Look {
 
 /// The node's `net/dev`: that of PID 1, since `/proc/net` is that of the reader.
 pub fn host_dev<'a>(reader: &'a mut Reader, proc: &str) -> Option<&'a [u8]> {
+    reader.read_once("net/dev", |text| host_dev_place(text, proc)).data()
+}
+
+/// Writes the path of the node's `net/dev`.
+pub fn host_dev_place(text: &mut String, proc: &str) {
     let first = format!("{proc}/1/net/dev");
-    let path = if std::fs::exists(&first).unwrap_or(false) { first } else { format!("{proc}/net/dev") };
-    reader.read_once("net/dev", |text| text.push_str(&path)).data()
+    if std::fs::exists(&first).unwrap_or(false) {
+        text.push_str(&first);
+    } else {
+        text.extend([proc, "/net/dev"]);
+    }
 }
 
 /// More interfaces than a pod has: with the same names in the same order it is the host, however far its counters moved meanwhile.

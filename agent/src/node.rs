@@ -28,6 +28,7 @@ pub struct Node {
     stat: KernelFile,
     loadavg: KernelFile,
     meminfo: KernelFile,
+    dev: KernelFile,
     pressure: [KernelFile; 3],
     conntrack: [KernelFile; 2],
     previous: Sample,
@@ -80,7 +81,11 @@ impl Node {
         let memory = reader.read(&mut self.meminfo, "meminfo", place("/meminfo")).data().map(node::meminfo).unwrap_or_default();
         sample.set_if(Column::NodeMemoryTotalBytes, memory.total);
         sample.set_if(Column::NodeMemoryAvailableBytes, memory.available);
-        if let Some(sum) = network::host_dev(reader, proc).and_then(|text| net::traffic(text, is_own_interface)) {
+        if let Some(sum) = reader
+            .read(&mut self.dev, "net/dev", |text| network::host_dev_place(text, proc))
+            .data()
+            .and_then(|text| net::traffic(text, is_own_interface))
+        {
             sample.set(Column::NodeNetRxBytes, sum.rx_bytes);
             sample.set(Column::NodeNetTxBytes, sum.tx_bytes);
         }

@@ -12,6 +12,8 @@ use crate::{metrics::Metrics, parse};
 
 /// Looks at a process before it is settled: a runtime moves its child into the container's cgroup, and a shell becomes something else.
 const LOOKS: u8 = 3;
+/// Looks at a process that is in no container: one moved later is found when its container appears.
+const STRANGER_LOOKS: u8 = 2;
 /// Most processes remembered; more are counted and left out.
 const MAX_KNOWN: usize = 65_536;
 
@@ -66,7 +68,8 @@ impl Processes {
         for known in unsettled {
             known.looks += 1;
             let container = look(known.pid);
-            if container.is_some() && known.container == container {
+            let stranger = container.is_none() && known.container.is_none() && known.looks >= STRANGER_LOOKS;
+            if stranger || (container.is_some() && known.container == container) {
                 // Seen twice in its container: what it is called now stays.
                 known.looks = LOOKS;
             }
@@ -172,7 +175,7 @@ mod tests {
         processes.scan(&metrics, |_| None).unwrap();
 
         looked.sort_unstable();
-        assert_eq!(looked, [4, 4, 4, 7, 7, 7, 30, 30]);
+        assert_eq!(looked, [4, 4, 7, 7, 30, 30]);
         assert_eq!(processes.gone().iter().map(|known| (known.pid, known.container)).collect::<Vec<_>>(), [(30, Some(9))]);
         assert_eq!(processes.of(9).count(), 0);
     }

@@ -158,6 +158,7 @@ impl Sensor {
             carrier: None,
             network: Network::default(),
             network_settled: false,
+            host_looks: 0,
             sample: Sample::default(),
             oom: KernelFile::default(),
             oom_seen: born.then_some(0),

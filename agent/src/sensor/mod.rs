@@ -111,6 +111,8 @@ struct Pod {
     carrier: Option<u32>,
     network: Network,
     network_settled: bool,
+    /// Looks that told the host's network.
+    host_looks: u8,
     sample: Sample,
     oom: KernelFile,
     oom_seen: Option<u64>,

@@ -16,6 +16,8 @@ use crate::{
 
 /// Distinct processes reported per container; more are counted.
 const MAX_FACTS: usize = 32;
+/// A pod found on the host's network so often stays there: told by content, one look may be wrong.
+const HOST_LOOKS: u8 = 3;
 
 impl Sensor {
     /// Finds the containers of new processes, notes who runs in them, and replaces first processes that ended.
@@ -70,6 +72,7 @@ impl Sensor {
             {
                 pod.network.close(&mut self.reader);
                 pod.network_settled = false;
+                pod.host_looks = 0;
             }
         }
     }
@@ -102,6 +105,9 @@ impl Sensor {
     pub(super) fn take_facts(&mut self) -> Vec<ProcessSeen> {
         for place in 0..self.order.len() {
             let index = self.order[place];
+            if self.container(index).is_none_or(|container| container.unreported.is_empty()) {
+                continue;
+            }
             let Some(mut container) = self.containers[index as usize].take() else { continue };
             self.facts_of(&mut container);
             self.containers[index as usize] = Some(container);
@@ -130,7 +136,8 @@ impl Sensor {
         for index in 0..self.pods.len() {
             let Some(pod) = &self.pods[index] else { continue };
             let again = (self.tick + index as u64).is_multiple_of(slow_every * 2);
-            let settled = pod.network_settled && !(again && pod.network.kind == Kind::Host);
+            let doubtful = pod.network.kind == Kind::Host && pod.host_looks < HOST_LOOKS;
+            let settled = pod.network_settled && !(again && doubtful);
             if pod.containers.is_empty() || settled || (pod.network.pid.is_some() && !again) {
                 continue;
             }
@@ -161,6 +168,7 @@ impl Sensor {
             }
             pod.network.pid = Some(pid);
             pod.network.kind = kind;
+            pod.host_looks = if look.host { pod.host_looks.saturating_add(1) } else { 0 };
             pod.network.namespace = look.namespace;
             pod.network_settled = look.has_interface;
         }
