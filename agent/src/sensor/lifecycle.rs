@@ -155,6 +155,7 @@ impl Sensor {
             slots: Slots::default(),
             sandbox: None,
             had_sandbox: false,
+            sandbox_alone: false,
             carrier: None,
             network: Network::default(),
             network_settled: false,
@@ -209,6 +210,8 @@ impl Sensor {
         let main_pid = container.main.map(|main| main.pid);
         let Some(pod) = self.pods.get_mut(container.pod as usize).and_then(Option::as_mut) else { return };
         pod.containers.retain(|&other| other != index);
+        // What the network shows next may still be this container's.
+        pod.sandbox_alone = false;
         if container.reference != 0 {
             pod.slots.vacate(container.slot);
         }

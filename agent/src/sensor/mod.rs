@@ -107,6 +107,8 @@ struct Pod {
     slots: Slots,
     sandbox: Option<u32>,
     had_sandbox: bool,
+    /// The sandbox was the only container at the slow look before, and nothing else lived since.
+    sandbox_alone: bool,
     /// The pod's columns go on this container's row.
     carrier: Option<u32>,
     network: Network,

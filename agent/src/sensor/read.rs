@@ -28,6 +28,8 @@ const LIMITS_EVERY: u64 = 60;
 /// A sandbox that uses more CPU than this between two looks, or has more processes, is no sandbox: it is observed like any other container.
 const IDLE_SANDBOX_US: u64 = 50_000;
 const SANDBOX_PROCESSES: u64 = 2;
+/// Bytes a second that a sandbox alone in its pod may cause to be sent: the kernel's own, neighbour discovery and the like.
+const IDLE_SANDBOX_BYTES: u64 = 2_000;
 
 /// Which tiers of a pod are due.
 #[derive(Clone, Copy, Default)]
@@ -144,6 +146,7 @@ impl Sensor {
 
     /// What concerns a pod and no row: the network of one between two containers goes on, and its sandbox is looked at.
     fn finish_pod(&mut self, index: usize, due: Due) {
+        let mut works = false;
         let sandbox = {
             let Self { pods, reader, hierarchies, proc, clock, .. } = self;
             let Some(pod) = &mut pods[index] else { return };
@@ -152,7 +155,9 @@ impl Sensor {
                 let mut sample = Sample::default();
                 pod.network.read(reader, proc, due.slow, due.rare, &mut sample);
                 stamp(&mut sample, clock(), due.slow, due.rare);
+                works = pod.sandbox_alone && uses_network(&observe(&pod.sample, &sample));
                 pod.sample.update(&sample);
+                pod.sandbox_alone |= due.slow;
                 if due.slow {
                     count_oom_kills(reader, hierarchies, pod);
                 }
@@ -163,15 +168,15 @@ impl Sensor {
             if pod.carrier.is_some() || !waiting {
                 pod.fresh = false;
             }
-            pod.sandbox.filter(|_| due.slow)
+            pod.sandbox.filter(|_| due.slow || works)
         };
         if let Some(sandbox) = sandbox {
-            self.check_sandbox(sandbox);
+            self.check_sandbox(sandbox, works);
         }
     }
 
     /// A sandbox that works is not one: calling oneself `pause` must hide nothing.
-    fn check_sandbox(&mut self, index: u32) {
+    fn check_sandbox(&mut self, index: u32, works: bool) {
         let Self { containers, reader, hierarchies, clock, .. } = self;
         let Some(container) = containers.get_mut(index as usize).and_then(Option::as_mut) else { return };
         if container.reference != 0 {
@@ -195,7 +200,7 @@ impl Sensor {
         stamp(&mut sample, clock(), false, false);
         container.previous.update(&sample);
         container.deferred = u8::MAX;
-        if (compared && used.is_some_and(|used| used > IDLE_SANDBOX_US)) || pids.is_some_and(|pids| pids > SANDBOX_PROCESSES) {
+        if works || (compared && used.is_some_and(|used| used > IDLE_SANDBOX_US)) || pids.is_some_and(|pids| pids > SANDBOX_PROCESSES) {
             tracing::warn!(cgroup = %container.found.path, "a container called pause works: it is observed like any other");
             container.sandbox = false;
             self.announce(index);
@@ -240,6 +245,17 @@ impl Sensor {
     }
 }
 
+/// Whether somebody in a pod without other containers talks: then its sandbox is none.
+fn uses_network(row: &Observation) -> bool {
+    let some = |column| row.get(column).is_some_and(|value| value > 0);
+    let sent = row.get(Column::NetTxBytes).zip(row.get(Column::IntervalUs));
+    some(Column::TcpActiveOpens)
+        || some(Column::UdpOutDatagrams)
+        || some(Column::RawSockets)
+        || some(Column::PacketSockets)
+        || sent.is_some_and(|(bytes, us)| bytes.saturating_mul(1_000_000) > IDLE_SANDBOX_BYTES.saturating_mul(us))
+}
+
 /// Adds the OOM kills of a pod since the look before; they wait for a row.
 fn count_oom_kills(reader: &mut crate::files::Reader, hierarchies: &Hierarchies, pod: &mut super::Pod) {
     let mut sample = Sample::default();
@@ -249,4 +265,28 @@ fn count_oom_kills(reader: &mut crate::files::Reader, hierarchies: &Hierarchies,
         pod.oom_pending += grown;
     }
     pod.oom_seen = Some(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[(Column, u64)]) -> Observation {
+        let mut row = Observation::default();
+        for &(column, value) in values {
+            row.set(column, value);
+        }
+        row
+    }
+
+    #[test]
+    fn a_sandbox_alone_that_talks_is_no_sandbox() {
+        let second = (Column::IntervalUs, 1_000_000);
+        assert!(!uses_network(&row(&[second, (Column::NetTxBytes, 2_000), (Column::UdpOutDatagrams, 0), (Column::RawSockets, 0)])));
+        assert!(uses_network(&row(&[second, (Column::NetTxBytes, 2_001)])));
+        assert!(!uses_network(&row(&[(Column::IntervalUs, 2_000_000), (Column::NetTxBytes, 4_000)])));
+        for column in [Column::TcpActiveOpens, Column::UdpOutDatagrams, Column::RawSockets, Column::PacketSockets] {
+            assert!(uses_network(&row(&[second, (column, 1)])), "{column:?}");
+        }
+    }
 }
