@@ -162,6 +162,10 @@ impl Pipeline {
                         self.detector.container_removed(SubjectKey(key), &removed, peer.origin);
                         self.fleet.container_removed(key, at);
                     }
+                    if !self.roster.has_stream_of(&peer.cluster) {
+                        self.detector.cluster_over(&peer.cluster);
+                        self.event_time.remove(&peer.cluster);
+                    }
                 }
                 None
             }

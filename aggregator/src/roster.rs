@@ -67,6 +67,7 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 pub(crate) struct Stream {
     node_id: NodeId,
+    cluster: Arc<str>,
     keys: HashMap<u32, u64>,
 }
 
@@ -111,12 +112,21 @@ impl Roster {
 
     /// The stream is open, with or without containers.
     pub fn stream_opened(&mut self, peer: &Peer) -> &mut Stream {
-        self.streams.entry(peer.id).or_insert_with(|| Stream { node_id: peer.node_id, keys: HashMap::new() })
+        self.streams.entry(peer.id).or_insert_with(|| Stream {
+            node_id: peer.node_id,
+            cluster: Arc::clone(&peer.cluster),
+            keys: HashMap::new(),
+        })
     }
 
     /// Whether any stream of the node is open.
     pub fn has_stream(&self, node_id: NodeId) -> bool {
         self.streams.values().any(|stream| stream.node_id == node_id)
+    }
+
+    /// Whether any stream of the cluster is open.
+    pub fn has_stream_of(&self, cluster: &str) -> bool {
+        self.streams.values().any(|stream| &*stream.cluster == cluster)
     }
 
     /// The node's own place, made when it is first asked for; whether it is new.

@@ -168,6 +168,24 @@ fn a_replay_that_ends_leaves_no_living_container() {
 }
 
 #[test]
+fn a_replay_that_ended_resolves_and_is_told_again_when_replayed_again() {
+    let mut pipeline = pipeline(Identity::default());
+    for round in 1..=2 {
+        let peer = peer(&pipeline, round, v1::Origin::Replay);
+        pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+        let mut row = Observation::default();
+        row.set(Column::OomKills, 1);
+        let block = Block { unix_ms: START, container_refs: vec![1], rows: vec![row] };
+        let (batch, origin) = (v1::Batch { sequence: 1, ..v1::Batch::default() }, peer.origin);
+        pipeline.take(Work::Batch(Box::new(Delivery { peer: Arc::clone(&peer), batch, block, origin, duplicate: false })));
+        pipeline.take(Work::Ended(peer));
+
+        let told: Vec<_> = pipeline.detector.changes().iter().map(|change| (change.incident.id, change.change)).collect();
+        assert_eq!(told, [(round, v1::IncidentChange::Opened), (round, v1::IncidentChange::Resolved)]);
+    }
+}
+
+#[test]
 fn names_that_come_late_hold_from_then_on() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut pipeline = pipeline(Identity::new(Some(file.path().into())));
