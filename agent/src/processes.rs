@@ -12,7 +12,7 @@ use crate::{metrics::Metrics, parse};
 
 /// Looks at a process before it is settled: a runtime moves its child into the container's cgroup, and a shell becomes something else.
 const LOOKS: u8 = 3;
-/// Looks at a process that is in no container: one moved later is found when its container appears.
+/// Looks, in as many ticks, at a process that is in no container: a runtime moves its child much sooner.
 const STRANGER_LOOKS: u8 = 2;
 /// Most processes remembered; more are counted and left out.
 const MAX_KNOWN: usize = 65_536;
@@ -50,11 +50,11 @@ impl Processes {
     }
 
     /// Lists the processes and calls `look` for those that are new or not settled: it says which container a process is in.
-    /// Afterwards [`Self::gone`] has those that ended.
+    /// Afterwards [`Self::gone`] has those that ended. An early look, before the tick, settles no process as nobody's.
     ///
     /// # Errors
     /// The kernel's, when the directory cannot be read.
-    pub fn scan(&mut self, metrics: &Metrics, mut look: impl FnMut(u32) -> Option<u32>) -> Result<(), Errno> {
+    pub fn scan(&mut self, metrics: &Metrics, early: bool, mut look: impl FnMut(u32) -> Option<u32>) -> Result<(), Errno> {
         self.list()?;
         self.merge(metrics);
         let pending = self.known.iter().filter(|known| known.looks < LOOKS).count();
@@ -66,8 +66,8 @@ impl Processes {
         self.turn += 1;
         let unsettled = self.known.iter_mut().filter(|known| known.looks < LOOKS).skip(self.turn % stride).step_by(stride);
         for known in unsettled {
-            known.looks += 1;
             let container = look(known.pid);
+            known.looks += u8::from(!early || container.is_some());
             let stranger = container.is_none() && known.container.is_none() && known.looks >= STRANGER_LOOKS;
             if stranger || (container.is_some() && known.container == container) {
                 // Seen twice in its container: what it is called now stays.
@@ -165,14 +165,14 @@ mod tests {
 
         for _ in 0..5 {
             processes
-                .scan(&metrics, |pid| {
+                .scan(&metrics, false, |pid| {
                     looked.push(pid);
                     (pid == 30).then_some(9)
                 })
                 .unwrap();
         }
         std::fs::remove_dir(proc.path().join("30")).unwrap();
-        processes.scan(&metrics, |_| None).unwrap();
+        processes.scan(&metrics, false, |_| None).unwrap();
 
         looked.sort_unstable();
         assert_eq!(looked, [4, 4, 7, 7, 30, 30]);
@@ -189,7 +189,7 @@ mod tests {
         let mut looked = Vec::new();
 
         processes
-            .scan(&metrics, |pid| {
+            .scan(&metrics, false, |pid| {
                 looked.push(pid);
                 None
             })

@@ -273,7 +273,7 @@ impl Sensor {
         if (self.clock)() >= self.next_rescan_us {
             self.rescan(unix_ms, false);
         }
-        self.map_processes(unix_ms)?;
+        self.map(unix_ms, false)?;
         self.announce_due();
         self.choose_networks();
         self.read_due(unix_ms);

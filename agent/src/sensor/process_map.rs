@@ -20,15 +20,19 @@ const MAX_FACTS: usize = 32;
 const HOST_LOOKS: u8 = 3;
 
 impl Sensor {
-    /// Finds the containers of new processes, notes who runs in them, and replaces first processes that ended.
+    /// Between two ticks: finds the containers of new processes, notes who runs in them, and replaces first processes that ended.
     ///
     /// # Errors
     /// When the processes cannot be listed.
     pub fn map_processes(&mut self, unix_ms: i64) -> Result<(), SensorError> {
+        self.map(unix_ms, true)
+    }
+
+    pub(super) fn map(&mut self, unix_ms: i64, early: bool) -> Result<(), SensorError> {
         let Self { processes, reader, by_id, by_path, containers, proc, controller, metrics, .. } = self;
         let mut looked: Vec<(u32, u32, Status)> = Vec::new();
         processes
-            .scan(metrics, |pid| {
+            .scan(metrics, early, |pid| {
                 let text = reader.read_once("cgroup", |text| process_file(text, proc, pid, "cgroup")).data()?;
                 let path = parse::process::cgroup_path(text, controller).and_then(|path| std::str::from_utf8(path).ok())?;
                 let index = container_of(path, |id| by_id.get(id).copied(), |path| by_path.get(path).copied(), containers)?;
