@@ -317,7 +317,8 @@ impl Pipeline {
         self.counters.detector(&stats);
         let (containers, incidents) = (stats.containers_refused, stats.incidents_refused);
         if containers > 0 || incidents > 0 {
-            let line = format!("detector: {containers} containers and {incidents} incidents refused since the start, limits of detect were met");
+            let line =
+                format!("detector: {containers} containers and {incidents} incidents refused since the start, limits of detect were met");
             self.problems.state(Source::Detector, line);
         }
     }

@@ -48,7 +48,8 @@ async fn talk(
         return Err(Refused::new(Refusal::Protocol, "the first message must be hello"));
     };
     let now = clock::unix_ms();
-    let ahead = hello.containers.iter_mut().map(|added| check::not_ahead(&mut added.first_seen_unix_ms, now)).filter(|ahead| *ahead).count();
+    let ahead =
+        hello.containers.iter_mut().map(|added| check::not_ahead(&mut added.first_seen_unix_ms, now)).filter(|ahead| *ahead).count();
     let checked = check::hello(&hello, &door.cluster, &door.limits, now);
     // Only a name that was checked is repeated in logs and answers.
     if !checked.as_ref().is_err_and(|refused| refused.problem.starts_with("hello.node")) {
