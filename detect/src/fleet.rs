@@ -129,10 +129,33 @@ pub struct Fleet {
     pub workloads: Vec<Workload>,
     workload_of: HashMap<v1::Workload, u32>,
     free_workloads: Vec<u32>,
+    workload_search: Search,
     pub pods: Vec<Pod>,
     pod_of: HashMap<(u32, String), u32>,
     free_pods: Vec<u32>,
+    pod_search: Search,
     pub containers: ByKey<Box<Container>>,
+}
+
+/// When a full table is searched for what may go. A search that found nothing is not repeated for a while, or a table full of
+/// the living would be walked for every newcomer.
+#[derive(Default)]
+struct Search {
+    /// Newcomers that go without.
+    skip: usize,
+}
+
+impl Search {
+    fn is_due(&mut self) -> bool {
+        let due = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        due
+    }
+
+    /// Nothing may go from a table of this size.
+    fn in_vain(&mut self, limit: usize) {
+        self.skip = limit / 100;
+    }
 }
 
 /// Clusters and replays known at once; beyond it the newest share the last one's clock.
@@ -150,9 +173,11 @@ impl Fleet {
             workloads: Vec::new(),
             workload_of: HashMap::new(),
             free_workloads: Vec::new(),
+            workload_search: Search::default(),
             pods: Vec::new(),
             pod_of: HashMap::new(),
             free_pods: Vec::new(),
+            pod_search: Search::default(),
             containers: ByKey::default(),
         }
     }
@@ -232,8 +257,9 @@ impl Fleet {
         if let Some(&found) = self.workload_of.get(name) {
             return Some((found, 0));
         }
-        let evicted = if self.workload_of.len() >= limit { self.evict_workloads(limit, keep) } else { 0 };
-        if self.workload_of.len() >= limit {
+        let full = self.workload_of.len() >= limit;
+        let evicted = if full && self.workload_search.is_due() { self.evict_workloads(limit, keep) } else { 0 };
+        if full && evicted == 0 {
             return None;
         }
         let fresh = Workload {
@@ -276,6 +302,9 @@ impl Fleet {
             .collect();
         gone.sort_unstable();
         gone.truncate((limit / 100).max(1));
+        if gone.is_empty() {
+            self.workload_search.in_vain(limit);
+        }
         for &(_, place) in &gone {
             self.workload_of.remove(&self.workloads[place as usize].name);
             self.free_workloads.push(place);
@@ -289,7 +318,8 @@ impl Fleet {
         if let Some(&found) = self.pod_of.get(&key) {
             return found;
         }
-        if self.pod_of.len() >= limit {
+        if self.pod_of.len() >= limit && self.pod_search.is_due() {
+            let before = self.pod_of.len();
             let (pods, free) = (&mut self.pods, &mut self.free_pods);
             self.pod_of.retain(|_, &mut place| {
                 let pod = &mut pods[place as usize];
@@ -300,6 +330,9 @@ impl Fleet {
                 }
                 stays
             });
+            if self.pod_of.len() == before {
+                self.pod_search.in_vain(limit);
+            }
         }
         let place = self.free_pods.pop().unwrap_or_else(|| {
             self.pods.push(Pod::default());

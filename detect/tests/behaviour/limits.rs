@@ -53,6 +53,26 @@ fn workloads_without_containers_make_room_and_living_ones_stay() {
 }
 
 #[test]
+fn a_table_full_of_the_living_takes_newcomers_soon_after_one_of_them_goes() {
+    let limit = 500;
+    let mut detector = Detector::new(Config { max_workloads: limit, ..Config::default() }, 1);
+    let mut next = 0..;
+    let mut newcomer = |detector: &mut Detector| {
+        let key = next.next().expect("endless");
+        add(detector, key, &format!("workload-{key}"));
+    };
+    (0..limit + 50).for_each(|_| newcomer(&mut detector));
+    assert_eq!(detector.stats().containers_refused, 50);
+
+    detector.container_removed(SubjectKey(7), &v1::ContainerRemoved::default(), Origin::Live);
+    // A search in vain is not repeated for the next hundredth of the table.
+    (0..limit / 100 + 1).for_each(|_| newcomer(&mut detector));
+
+    assert_eq!(detector.stats().workloads_evicted, 1);
+    assert_eq!(detector.stats().workloads, limit);
+}
+
+#[test]
 fn incidents_beyond_the_limit_are_counted() {
     let mut detector = Detector::new(Config { max_open_incidents: 2, ..Config::default() }, 1);
     let mut killed = row(1);
