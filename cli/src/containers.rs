@@ -60,7 +60,7 @@ pub async fn run(args: ContainersArgs, client: &mut Client, output: &mut Output)
     for container in &answer.containers {
         rows.row(cells(container))?;
     }
-    let exit = found(rows.end()?, "no container matches; try --gone for those that have ended");
+    let exit = found(rows.end()?, "no container matches; --gone shows those that have ended, --cluster another cluster or a replay");
     if answer.truncated {
         eprintln!("vedette: there are more; raise --limit or narrow the selection");
     }

@@ -55,7 +55,7 @@ pub async fn run(args: IncidentsArgs, client: &mut Client, output: &mut Output, 
     for incident in &answer.incidents {
         rows.row(cells(None, incident, now.as_millisecond()))?;
     }
-    let exit = found(rows.end()?, "no incident matches");
+    let exit = found(rows.end()?, "no incident matches (of the aggregator's own cluster, unless --cluster names another or a replay)");
     if answer.truncated {
         eprintln!("vedette: there are more; raise --limit or narrow with --since, --kind, --severity");
     }
