@@ -73,7 +73,10 @@ fn nothing_found_has_a_code_of_its_own() {
     let explained = run("explain 404");
 
     assert_eq!((containers.code, json(&containers.out)), (3, json("[]")));
-    assert_eq!((incidents.code, incidents.out.as_str(), incidents.err.as_str()), (3, "", "vedette: no incident matches\n"));
+    assert_eq!(
+        (incidents.code, incidents.out.as_str(), incidents.err.as_str()),
+        (3, "", "vedette: no incident matches (of the aggregator's own cluster, unless --cluster names another or a replay)\n")
+    );
     assert_eq!((explained.code, explained.err.as_str()), (3, "vedette: no incident 404\n"));
 }
 
