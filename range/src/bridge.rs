@@ -74,6 +74,8 @@ async fn make(nets: RunNets) -> Result<(Handle, u32), NetworkError> {
     }
     // Only so that a forbidden address is answered for: there is nothing to forward to.
     set_parameter(&format!("ipv4/conf/{BRIDGE}/forwarding"), "1")?;
+    // It stands for many machines, each of which would answer about once a second; what is forbidden is still answered for by one.
+    set_parameter("ipv4/icmp_ratelimit", "0")?;
     if has_ipv6() {
         // Without a link-local address it sends no redirects: pods would follow them to neighbours that cannot hear their question.
         set_parameter(&format!("ipv6/conf/{BRIDGE}/addr_gen_mode"), "1")?;

@@ -13,7 +13,7 @@ use super::{
     BehaviourError, Bounds,
     course::{Course, CourseArgs},
 };
-use crate::guard::{Guard, Refusal};
+use crate::guard::{Guard, Net, Refusal};
 
 /// Most work at a time, and the rest between two; short, so that a second's CPU time is steady.
 const CYCLE: Duration = Duration::from_millis(50);
@@ -48,8 +48,12 @@ pub struct MinerArgs {
     /// Mean seconds between two messages to the pool, each a third to five thirds of it, at least 1
     #[arg(long, default_value_t = 40)]
     share_seconds: u64,
-    #[command(flatten)]
-    bounds: Option<Bounds>,
+    /// With a pool, the /24 of the run's pods, may be repeated
+    #[arg(long)]
+    allow: Vec<Net>,
+    /// With a pool, inode of the network namespace to stay out of: the host's
+    #[arg(long)]
+    host_namespace: Option<u64>,
     #[command(flatten)]
     course: CourseArgs,
 }
@@ -58,7 +62,8 @@ impl MinerArgs {
     /// Checks that the pool may be spoken to.
     pub(super) fn guard(&self) -> Result<Option<(Guard, SocketAddr)>, BehaviourError> {
         let Some(pool) = self.pool else { return Ok(None) };
-        let guard = self.bounds.as_ref().ok_or(Refusal::Unbounded(pool))?.guard()?;
+        let host_namespace = self.host_namespace.ok_or(Refusal::Unbounded(pool))?;
+        let guard = Bounds { allow: self.allow.clone(), host_namespace }.guard()?;
         guard.check(pool)?;
         Ok(Some((guard, pool)))
     }

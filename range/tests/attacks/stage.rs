@@ -121,13 +121,19 @@ impl Stage {
 
     /// The same inside a container that runs already, with exactly these arguments.
     pub async fn tries_inside(&self, actor: &Actor, args: &[String]) -> Output {
+        let program = [&[BINARY.to_owned(), "behave".to_owned()], args].concat();
+        self.executes_inside(actor, &program).await
+    }
+
+    /// Any program inside a container that runs already.
+    pub async fn executes_inside(&self, actor: &Actor, program: &[String]) -> Output {
         let mut command = tokio::process::Command::new(BINARY);
         command.arg("enter");
         for dir in self.site.cgroups.dirs(&actor.path()) {
             command.arg("--cgroup").arg(dir);
         }
         command.arg("--netns").arg(actor.pod.network.path()).arg("--parent").arg(std::process::id().to_string());
-        command.arg("--").arg(BINARY).arg("behave").args(args).kill_on_drop(true);
+        command.arg("--").args(program).kill_on_drop(true);
         tokio::time::timeout(PATIENCE, command.output()).await.expect("it ended").expect("run")
     }
 
