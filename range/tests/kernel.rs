@@ -108,7 +108,11 @@ async fn a_pod_looks_like_a_kubelets_and_is_gone_after() {
     let sandbox = site.schedule().lives.iter().find(|life| life.sandbox).expect("sandbox").container_id.clone();
     let sandbox = format!("kubepods/burstable/pod{}/{sandbox}", pod.uid);
     // Its move into the cgroup and its exec may still be under way.
-    let is_pause = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "pause\n");
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).expect("namespace");
+    let is_pause = |pid: &u32| {
+        let named = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "pause\n");
+        named && namespace(&pid.to_string()) != namespace("self")
+    };
     for _ in 0..500 {
         if site.cgroups.processes(&sandbox).first().is_some_and(is_pause) {
             break;
@@ -117,7 +121,6 @@ async fn a_pod_looks_like_a_kubelets_and_is_gone_after() {
     }
     let pause = *site.cgroups.processes(&sandbox).first().expect("a process in the sandbox");
     assert_eq!(fs::read_to_string(format!("/proc/{pause}/comm")).expect("comm"), "pause\n");
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).expect("namespace");
     assert_ne!(namespace(&pause.to_string()), namespace("self"));
     let limit = |v1: &str, v2: &str| {
         let path = container_path(&pod);

@@ -87,6 +87,13 @@ fn place(args: &DiskFillArgs) -> Result<(OwnedFd, u64), BehaviourError> {
     Ok((dir, most_mib))
 }
 
+/// Makes every page another one than before, so that nothing below can keep one for all.
+fn stamp(bytes: &mut [u8], number: u64) {
+    for page in bytes.chunks_mut(4_096) {
+        page[..8].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
 /// What was written; removed when dropped.
 struct Written {
     dir: OwnedFd,
@@ -100,10 +107,11 @@ impl Written {
         let mut tempo = Tempo::new(*course, mib_per_second * PIECES_PER_MIB as f64);
         let (mut pieces, mut left, mut file) = (0, most_pieces, None);
         let mut bytes = vec![0; PIECE];
+        rand::fill(&mut bytes[..]);
         while left > 0 {
             let Some(due) = tempo.due_here() else { break };
             for _ in 0..u64::from(due).min(left) {
-                rand::fill(&mut bytes[..]);
+                stamp(&mut bytes, pieces);
                 let target = match &mut file {
                     Some(file) if pieces % (FILE_MIB * PIECES_PER_MIB) != 0 => file,
                     _ => file.insert(self.next_file()?),

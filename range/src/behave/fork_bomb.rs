@@ -21,6 +21,8 @@ use super::{
 const MAX_LIMIT: u64 = 2_048;
 /// Most processes, whatever is asked for and allowed.
 const MAX_PROCESSES: u64 = 1_024;
+/// About what one of them takes; half of what the machine has left must hold them all.
+const PROCESS_BYTES: u64 = 2 << 20;
 /// Most attempts per second of all processes together.
 const MAX_RATE: u64 = 1_000;
 /// Longest and shortest rest between two attempts of one process.
@@ -51,12 +53,13 @@ pub struct ForkBombArgs {
 /// Multiplies until its time is over.
 pub(super) fn run(args: &ForkBombArgs) -> Result<(), BehaviourError> {
     let confines = Confines::own();
-    confines.pids_limit(MAX_LIMIT)?;
+    let limit = confines.pids_limit(MAX_LIMIT)?;
     let program = program()?;
     let course = args.course.begin();
     if let Some(until) = args.until_unix_ms {
         return member(args, &program, &confines, until.min(now_unix_ms() + MAX_LIFE_MS));
     }
+    Confines::machine_has_room(limit.min(args.most).min(MAX_PROCESSES) * PROCESS_BYTES)?;
     while course.on_here() {
         let until = now_unix_ms() + u64::try_from(course.on_for().as_millis()).unwrap_or(0);
         multiply(args, &program, &confines, until);

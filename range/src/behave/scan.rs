@@ -70,8 +70,8 @@ pub struct ScanArgs {
     /// Targets (an address and a port) per second, at most 500
     #[arg(long, default_value_t = 50)]
     rate: u32,
-    /// How long a connect may take, milliseconds, at most 5,000
-    #[arg(long, default_value_t = 1_000)]
+    /// How long a connect may take, milliseconds, at most 5,000; the kernel sends an unanswered SYN again after 1,000
+    #[arg(long, default_value_t = 1_500)]
     timeout_ms: u64,
     #[command(flatten)]
     course: CourseArgs,
