@@ -115,7 +115,7 @@ fn merge(segments: &[PathBuf], merged: &Path, throttle: &mut Throttle) -> io::Re
         sources.push((source, head));
     }
     let mut file = BufWriter::new(File::create(merged)?);
-    let mut written = 0;
+    let mut written = 0usize;
     while let Some(least) = sources.iter().filter_map(|(_, head)| Some(head.as_ref()?[..8].to_vec())).min() {
         let mut newest = None;
         for (source, head) in &mut sources {
@@ -128,7 +128,7 @@ fn merge(segments: &[PathBuf], merged: &Path, throttle: &mut Throttle) -> io::Re
             file.write_all(&newest)?;
         }
         written += 1;
-        if written % STEP_RECORDS == 0 && !throttle.wrote(STEP_RECORDS * RECORD_BYTES) {
+        if written.is_multiple_of(STEP_RECORDS) && !throttle.wrote(STEP_RECORDS * RECORD_BYTES) {
             break;
         }
     }

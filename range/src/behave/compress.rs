@@ -39,7 +39,7 @@ pub(super) fn run(args: &CompressArgs) -> Result<(), BehaviourError> {
             let plain = &text[start..start + CHUNK_BYTES];
             // Writing to a vector cannot fail.
             let packed = pack(plain, args.level).unwrap_or_default();
-            if chunk % CHECKED == 0 {
+            if chunk.is_multiple_of(CHECKED) {
                 assert_eq!(unpack(&packed).as_deref().ok(), Some(plain), "compressed text came back different");
             }
             packed_bytes += packed.len() as u64;

@@ -130,11 +130,14 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn answer(method: &str, path: &str, query: &str, body: &str) -> (u16, String) {
+        static SHOP: LazyLock<Shop> = LazyLock::new(Shop::new);
         let asked = Asked { method: method.into(), path: path.into(), query: query.into(), body: body.into() };
-        let reply = Shop::new().answer(&asked, 4_096);
+        let reply = SHOP.answer(&asked, 4_096);
         (reply.status, String::from_utf8(reply.body).unwrap())
     }
 

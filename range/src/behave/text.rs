@@ -37,7 +37,8 @@ impl Language {
     /// A line as of a log, ended by a newline, some `bytes` long.
     pub(super) fn line(&mut self, bytes: usize) -> String {
         let number: u32 = self.rng.random();
-        let mut line = format!("{:08} level={} id={number:08x}", number % 86_400_000, if number % 50 == 0 { "warn" } else { "info" });
+        let mut line =
+            format!("{:08} level={} id={number:08x}", number % 86_400_000, if number.is_multiple_of(50) { "warn" } else { "info" });
         while line.len() + 1 < bytes {
             line.push(' ');
             line.push_str(self.word());

@@ -44,7 +44,7 @@ fn all_were_accepted(client: &Watched, services: &[&Watched]) {
     let accepted: u64 = services.iter().map(|service| service.tcp("PassiveOpens")).sum();
     assert!(accepted + 2 >= opened, "{opened} opened, {accepted} accepted");
     assert_eq!((client.fruitless(), client.tcp("EstabResets")), (0, 0));
-    let arp = std::fs::read_to_string(format!("/proc/{}/net/arp", client.processes()[0])).expect("net/arp");
+    let arp = client.net("arp");
     assert!(arp.lines().skip(1).all(|line| !line.contains(" 0x0 ")), "a neighbour that does not exist:\n{arp}");
 }
 

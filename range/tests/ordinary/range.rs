@@ -21,6 +21,8 @@ use vedette_range::{
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vedette-range");
+/// Name of every behaviour's process.
+const COMM: &str = "app";
 
 /// Says why the calling test cannot run; where CI=true it must, and fails.
 pub fn skip(reason: &str) {
@@ -84,7 +86,10 @@ impl Range {
         let dir = self.site.home.work().join(owner);
         fs::create_dir_all(&dir).expect("directory");
         let watched = Watched { pod, site: Arc::clone(&self.site), dir };
+        // Moves into cgroup and namespace may still be under way when these return.
+        soon("the sandbox is there", || is_named(watched.sandbox(), "pause")).await;
         watched.pod.start(vec![watched.program(command)]).await.expect("started");
+        soon("the program is there", || watched.processes().iter().any(|&pid| is_named(Some(pid), COMM))).await;
         watched
     }
 
@@ -114,7 +119,7 @@ impl Watched {
             let host = own_namespace().expect("namespace").to_string();
             args.extend(["--allow".to_owned(), self.site.network.subnet.to_string(), "--host-namespace".to_owned(), host]);
         }
-        Program { comm: "app".to_owned(), args }
+        Program { comm: COMM.to_owned(), args }
     }
 
     pub fn at(&self, port: u16) -> SocketAddrV4 {
@@ -142,7 +147,7 @@ impl Watched {
     /// The first of these files of its cgroups that exists.
     fn file(&self, path: &str, names: &[&str]) -> String {
         let dirs: Vec<_> = self.site.cgroups.dirs(path).collect();
-        let mut files = dirs.iter().flat_map(|dir| names.iter().map(|name| dir.join(name)));
+        let mut files = names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name)));
         files.find_map(|file| fs::read_to_string(file).ok()).unwrap_or_else(|| panic!("none of {names:?} in {path}"))
     }
 
@@ -182,21 +187,31 @@ impl Watched {
         text.lines().find_map(|line| line.strip_prefix("max ")).expect("max").parse().expect("number")
     }
 
-    /// Bytes and operations written to block devices.
-    pub fn written(&self) -> (u64, u64) {
-        let bytes = self.file(&self.path(), &["blkio.throttle.io_service_bytes", "io.stat"]);
-        let operations = self.file(&self.path(), &["blkio.throttle.io_serviced", "io.stat"]);
-        (sum(&bytes, "wbytes="), sum(&operations, "wios="))
+    /// Bytes written towards disks: as the cgroup says, or, where a kernel's v1 does not count for it, as its processes and the children
+    /// they waited for do.
+    pub fn written(&self) -> u64 {
+        let cgroup = sum(&self.file(&self.path(), &["blkio.throttle.io_service_bytes", "io.stat"]));
+        let process = |pid: u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse::<u64>().ok()
+        };
+        cgroup.max(self.processes().into_iter().filter_map(process).sum())
     }
 
-    /// A process that stays: its first.
-    fn member(&self) -> u32 {
-        *self.processes().first().expect("a process")
+    /// The process that holds the pod's namespaces.
+    fn sandbox(&self) -> Option<u32> {
+        let id = self.site.schedule().lives.iter().find(|life| life.pod_uid == self.pod.uid && life.sandbox)?.container_id.clone();
+        self.site.cgroups.processes(&format!("kubepods/burstable/pod{}/{id}", self.pod.uid)).first().copied()
+    }
+
+    /// A file of the pod's network namespace.
+    pub fn net(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/net/{file}", self.sandbox().expect("sandbox"))).expect("net")
     }
 
     /// `eth0`: received and sent bytes, received and sent packets.
     pub fn eth0(&self) -> Traffic {
-        let text = fs::read_to_string(format!("/proc/{}/net/dev", self.member())).expect("net/dev");
+        let text = self.net("dev");
         let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("eth0");
         let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().expect("number")).collect();
         Traffic { received: numbers[0], packets_in: numbers[1], sent: numbers[8], packets_out: numbers[9] }
@@ -205,7 +220,7 @@ impl Watched {
     /// A field of `net/snmp` or `net/netstat`, such as `Tcp ActiveOpens`, `Udp OutDatagrams`, `TcpExt ListenDrops`.
     pub fn counter(&self, group: &str, name: &str) -> u64 {
         let file = if group.ends_with("Ext") { "netstat" } else { "snmp" };
-        let text = fs::read_to_string(format!("/proc/{}/net/{file}", self.member())).expect("counters");
+        let text = self.net(file);
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
         let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
         let place = names.split(' ').position(|other| other == name).unwrap_or_else(|| panic!("no {group} {name}"));
@@ -218,8 +233,7 @@ impl Watched {
 
     /// Local addresses of listening TCP sockets, as the kernel writes them.
     pub fn listening(&self) -> Vec<String> {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{}/net/{file}", self.member())).expect("sockets");
-        let tables = [read("tcp"), read("tcp6")].concat();
+        let tables = [self.net("tcp"), self.net("tcp6")].concat();
         let rows = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         rows.filter(|row| row.get(3) == Some(&"0A")).map(|row| row[1].to_owned()).collect()
     }
@@ -243,10 +257,14 @@ pub struct Traffic {
     pub packets_out: u64,
 }
 
+fn is_named(pid: Option<u32>, name: &str) -> bool {
+    pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok()).is_some_and(|comm| comm.trim_end() == name)
+}
+
 /// v1: the numbers of lines such as `254:0 Write 4096`; v2: of fields such as `wbytes=4096`.
-fn sum(text: &str, v2: &str) -> u64 {
+fn sum(text: &str) -> u64 {
     let v1 = text.lines().filter_map(|line| line.split_once(" Write ")).map(|(_, number)| number);
-    let v2 = text.split_whitespace().filter_map(|field| field.strip_prefix(v2));
+    let v2 = text.split_whitespace().filter_map(|field| field.strip_prefix("wbytes="));
     v1.chain(v2).map(|number| number.trim().parse::<u64>().expect("number")).sum()
 }
 
