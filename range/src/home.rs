@@ -52,7 +52,7 @@ impl Home {
             return Err(HomeError::Alive { name: name.to_owned(), pid });
         }
         home.remove()?;
-        for part in ["bin", "work"] {
+        for part in ["bin", "work", "disks"] {
             let path = home.dir.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(|error| HomeError::File("create", path, error))?;
         }
@@ -97,10 +97,22 @@ impl Home {
         Ok(link)
     }
 
-    /// Room for output of the workloads.
+    /// The directory itself.
     #[must_use]
-    pub fn work(&self) -> PathBuf {
-        self.dir.join("work")
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A pod's own directory: room for what its programs write, or where its disk is mounted.
+    #[must_use]
+    pub fn work(&self, pod: &str) -> PathBuf {
+        self.dir.join("work").join(pod)
+    }
+
+    /// The file that holds a pod's disk.
+    #[must_use]
+    pub fn disk(&self, pod: &str) -> PathBuf {
+        self.dir.join("disks").join(format!("{pod}.img"))
     }
 
     /// Removes the directory; one that does not exist is no error.

@@ -5,6 +5,7 @@
 pub mod behave;
 pub mod cgroups;
 pub mod clean;
+pub mod disk;
 pub mod enter;
 pub mod events;
 pub mod guard;
