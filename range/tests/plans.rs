@@ -275,7 +275,11 @@ fn what_makes_no_sense_is_one_line_with_file_and_field() {
         ("  one: {program", "  One: {program", "workloads.One: the name \"One\" must be"),
         ("  one: {program", "  two: {program", "`two` is there twice"),
         ("  one: {program", "  visitors: {program", "workloads.visitors: there are two workloads of this name"),
-        ("one: {program: {behaviour: worker, target: \"@web", "one: {program: {behaviour: worker, target: \"@wbe", "workloads.one.program: there is no workload `wbe`"),
+        (
+            "one: {program: {behaviour: worker, target: \"@web",
+            "one: {program: {behaviour: worker, target: \"@wbe",
+            "workloads.one.program: there is no workload `wbe`",
+        ),
         ("sink: [\"@sink:9000\"]", "sink: [\"@snik:9000\"]", "targets.sink: there is no workload `snik`"),
         (
             "sink: [\"@sink:9000\"], ",
