@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod behave;
+mod bridge;
 pub mod cgroups;
 pub mod clean;
 pub mod disk;
@@ -11,6 +12,8 @@ pub mod events;
 pub mod guard;
 pub mod home;
 pub mod labels;
+mod netlink;
+pub mod nets;
 pub mod network;
 pub mod plan;
 pub mod pod;

@@ -1,22 +1,21 @@
 //! TCP connects: the same program sweeps a subnet at 150 a second and checks the health of two services once a second.
 
-use std::{
-    net::SocketAddrV4,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddrV4, time::Duration};
 
 use rand::seq::SliceRandom;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
-use super::{BehaviourError, Bounds};
-use crate::guard::Net;
+use super::{
+    BehaviourError, Bounds,
+    course::{CourseArgs, Tempo},
+    scan,
+};
+use crate::nets::Net;
 
 /// Most connects per second, whatever is asked for.
 pub const MAX_RATE: u32 = 200;
-/// Most connects in flight; a sweep faster than its timeouts waits.
-const MAX_IN_FLIGHT: usize = 512;
 const PORTS: [u16; 8] = [22, 80, 443, 3306, 5432, 6379, 8080, 9200];
+/// How long a connect may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to connect to, how fast.
 #[derive(clap::Args, Debug)]
@@ -35,9 +34,8 @@ pub struct ConnectArgs {
     /// Connects per second, at most 200
     #[arg(long, default_value_t = 1)]
     rate: u32,
-    /// Ends by itself after this long
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[command(flatten)]
+    course: CourseArgs,
 }
 
 /// Connects in the given dose until its time is over.
@@ -50,22 +48,8 @@ pub(super) async fn run(args: ConnectArgs) -> Result<(), BehaviourError> {
     for &target in &targets {
         guard.check(target)?;
     }
-    let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let until = Instant::now() + Duration::from_secs(args.seconds);
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / args.rate.clamp(1, MAX_RATE));
-    let mut next = targets.iter().cycle();
-    while Instant::now() < until {
-        tick.tick().await;
-        let Some(&target) = next.next() else { break };
-        guard.check(target)?;
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        tokio::spawn(async move {
-            // Refused, absent and open are all answers.
-            let _ = timeout(Duration::from_secs(1), TcpStream::connect(target)).await;
-            drop(place);
-        });
-    }
-    Ok(())
+    let tempo = Tempo::new(args.course.begin(), f64::from(args.rate.clamp(1, MAX_RATE)));
+    scan::connect(&guard, &targets, tempo, PATIENCE).await
 }
 
 fn sweep(net: Net, except: &[u8]) -> Vec<SocketAddrV4> {

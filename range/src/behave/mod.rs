@@ -1,13 +1,30 @@
 //! What runs inside the pods: ordinary services and the programs whose dose makes the attack. Every one is bounded in rate, time and memory.
 
+mod api;
 mod batch;
 mod cache;
 mod cache_client;
+mod confines;
 mod connect;
+mod course;
+mod disk_fill;
+mod fail;
+mod fork_bomb;
 mod hash;
+mod hoard;
+mod idle;
+mod leak;
 mod load;
+mod memory_hash;
+mod miner;
 mod pause;
+mod pool;
+mod raw;
+mod recon;
+mod scan;
 mod sink;
+mod slow_loris;
+mod syn_flood;
 mod upload;
 mod web;
 mod worker;
@@ -34,9 +51,9 @@ pub enum BehaviourError {
 /// Where a behaviour may send to.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Bounds {
-    /// The run's own /24; nothing else is ever sent to
-    #[arg(long)]
-    allow: Net,
+    /// The /24 of the run's pods, may be repeated: nothing else is ever sent to but the ranges that follow from it
+    #[arg(long, required = true)]
+    allow: Vec<Net>,
     /// Inode of the network namespace to stay out of: the host's
     #[arg(long)]
     host_namespace: u64,
@@ -44,7 +61,9 @@ pub struct Bounds {
 
 impl Bounds {
     fn guard(&self) -> Result<Guard, Refusal> {
-        Guard::new(self.allow, self.host_namespace)
+        let guard = Guard::new(&self.allow, self.host_namespace)?;
+        guard.own_address()?;
+        Ok(guard)
     }
 }
 
@@ -73,6 +92,30 @@ pub enum Behaviour {
     Sink(sink::SinkArgs),
     /// A small worker that can be told to fail
     Worker(worker::WorkerArgs),
+    /// A memory-hard miner (mining)
+    MemoryHash(memory_hash::MemoryHashArgs),
+    /// The other end of a miner's connection
+    Pool(pool::PoolArgs),
+    /// A sweep by connects, raw SYNs or datagrams (scan)
+    Scan(scan::ScanArgs),
+    /// SYNs without connections (flood)
+    SynFlood(syn_flood::SynFloodArgs),
+    /// Connections that never finish a request (flood)
+    SlowLoris(slow_loris::SlowLorisArgs),
+    /// A container that ends badly (crash loop)
+    Fail(fail::FailArgs),
+    /// A storm of questions to an API (recon)
+    Recon(recon::ReconArgs),
+    /// The answers of an API server
+    Api(api::ApiArgs),
+    /// Processes that start processes (fork bomb)
+    ForkBomb(fork_bomb::ForkBombArgs),
+    /// Memory that grows (memory leak)
+    Leak(leak::LeakArgs),
+    /// Files until the disk is full (disk fill)
+    DiskFill(disk_fill::DiskFillArgs),
+    /// A dose of nothing (placebo)
+    Idle(idle::IdleArgs),
 }
 
 /// Runs a behaviour until it is killed, fails or its time is over.
@@ -92,6 +135,18 @@ pub fn run(behaviour: Behaviour) -> Result<(), BehaviourError> {
         Behaviour::Upload(args) => asynchronous(upload::run(args)),
         Behaviour::Sink(args) => asynchronous(sink::run(args)),
         Behaviour::Worker(args) => asynchronous(worker::run(args)),
+        Behaviour::MemoryHash(args) => memory_hash::run(&args),
+        Behaviour::Pool(args) => asynchronous(pool::run(args)),
+        Behaviour::Scan(args) => asynchronous(scan::run(args)),
+        Behaviour::SynFlood(args) => asynchronous(syn_flood::run(args)),
+        Behaviour::SlowLoris(args) => asynchronous(slow_loris::run(args)),
+        Behaviour::Fail(args) => fail::run(&args),
+        Behaviour::Recon(args) => asynchronous(recon::run(args)),
+        Behaviour::Api(args) => asynchronous(api::run(args)),
+        Behaviour::ForkBomb(args) => fork_bomb::run(&args),
+        Behaviour::Leak(args) => leak::run(&args),
+        Behaviour::DiskFill(args) => disk_fill::run(&args),
+        Behaviour::Idle(args) => idle::run(&args),
     }
 }
 
