@@ -103,10 +103,16 @@ impl Home {
         &self.dir
     }
 
+    /// Room for output of the workloads.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
     /// A pod's own directory: room for what its programs write, or where its disk is mounted.
     #[must_use]
-    pub fn work(&self, pod: &str) -> PathBuf {
-        self.dir.join("work").join(pod)
+    pub fn work_of(&self, pod: &str) -> PathBuf {
+        self.work().join(pod)
     }
 
     /// The file that holds a pod's disk.

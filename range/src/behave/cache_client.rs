@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{BehaviourError, Bounds, cache::MAX_VALUE, jittered};
+use super::{BehaviourError, Bounds, jittered, key_value::MAX_VALUE};
 use crate::guard::Guard;
 
 const MAX_CONNECTIONS: u32 = 16;

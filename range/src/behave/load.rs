@@ -1,24 +1,54 @@
-//! HTTP clients at a given rate: the same program is a steady client at 20 requests a second and a flood at 1,500.
+//! HTTP clients at a rate of some shape: the same program is a steady client at 20 requests a second, a load test that rises, and a flood
+//! at 1,500.
 
 use std::{
     net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+use super::{
+    BehaviourError, Bounds,
+    http::{Ask, Client},
+    pace::{PaceArgs, Pacer, exponential},
+    shop::ITEMS,
+    text::Language,
 };
-
-use super::{BehaviourError, Bounds, jittered};
 use crate::guard::Guard;
 
 /// Most requests per second, whatever is asked for: the machine has two cores and other work.
 pub const MAX_RATE: u32 = 2_000;
 /// Most connections at once.
 const MAX_CONNECTIONS: u32 = 200;
-const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What clients ask for.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub enum Mix {
+    /// Listings only
+    Plain,
+    /// Single items (60 %), listings (25 %), searches (10 %) and orders of 0.1 to 4 kB (5 %)
+    Shop,
+}
+
+impl Mix {
+    /// The next request of somebody at the shop.
+    pub(super) fn next(self, language: &mut Language) -> Ask {
+        let dice = match self {
+            Self::Plain => 60,
+            Self::Shop => rand::random_range(0..100),
+        };
+        let item = || rand::random_range(0..ITEMS);
+        match dice {
+            0..60 => Ask::get(format!("/items/{}", item())),
+            60..85 => Ask::get("/items"),
+            85..95 => Ask::get(format!("/search?q={}", language.word())),
+            _ => {
+                let mut form = format!("item={}&item={}&note=", item(), item()).into_bytes();
+                form.extend_from_slice(language.line(rand::random_range(100..4_000)).trim_end().as_bytes());
+                Ask { method: "POST", path: "/orders".to_owned(), body: form }
+            }
+        }
+    }
+}
 
 /// How much load, on what.
 #[derive(clap::Args, Clone, Debug)]
@@ -28,15 +58,23 @@ pub struct LoadArgs {
     /// The service
     #[arg(long)]
     target: SocketAddrV4,
-    /// Requests per second in all, at most 2,000
+    /// Requests per second in all, at most 2,000, bursts included
     #[arg(long, default_value_t = 20)]
     rate: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
     /// Connections, at most 200
     #[arg(long, default_value_t = 4)]
     connections: u32,
     /// Requests before a connection is closed and opened again
     #[arg(long, default_value_t = 50)]
     reuse: u32,
+    /// What is asked for
+    #[arg(long, value_enum, default_value_t = Mix::Plain)]
+    mix: Mix,
+    /// Mean time to look at an answer before the next request, milliseconds (exponential)
+    #[arg(long, default_value_t = 0)]
+    think_ms: u64,
     /// Ends by itself after this long
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -48,15 +86,18 @@ pub(super) async fn run(args: LoadArgs) -> Result<(), BehaviourError> {
     guard.check(args.target)?;
     let connections = args.connections.clamp(1, MAX_CONNECTIONS);
     let pause = Duration::from_secs(1) * connections / args.rate.clamp(1, MAX_RATE);
-    let until = Instant::now() + Duration::from_secs(args.seconds);
+    let began = Instant::now();
+    let until = began + Duration::from_secs(args.seconds);
     let clients = (0..connections).map(|place| {
         let first = pause * place / connections;
         let args = &args;
         async move {
             tokio::time::sleep(first).await;
+            let mut language = Language::new(rand::random());
+            let mut pacer = Pacer::new(args.pace, args.rate, MAX_RATE, connections, began);
             while Instant::now() < until {
                 // A server that is slow or gone is what a client meets; it tries again.
-                let _ = one_connection(&guard, args, pause, until).await;
+                let _ = one_connection(&guard, args, &mut pacer, &mut language, until).await;
                 tokio::time::sleep(pause.min(Duration::from_millis(200))).await;
             }
         }
@@ -65,37 +106,15 @@ pub(super) async fn run(args: LoadArgs) -> Result<(), BehaviourError> {
     Ok(())
 }
 
-async fn one_connection(guard: &Guard, args: &LoadArgs, pause: Duration, until: Instant) -> std::io::Result<()> {
-    guard.check(args.target).map_err(std::io::Error::other)?;
-    let mut stream = timeout(PATIENCE, TcpStream::connect(args.target)).await??;
-    stream.set_nodelay(true)?;
+async fn one_connection(guard: &Guard, args: &LoadArgs, pacer: &mut Pacer, language: &mut Language, until: Instant) -> std::io::Result<()> {
+    let mut client = Client::connect(guard, args.target).await?;
     for _ in 0..args.reuse.max(1) {
-        let began = Instant::now();
-        if began >= until {
+        if Instant::now() >= until {
             break;
         }
-        timeout(PATIENCE, get(&mut stream)).await??;
-        tokio::time::sleep(jittered(pause).saturating_sub(began.elapsed())).await;
+        client.ask(&args.mix.next(language)).await?;
+        tokio::time::sleep(Duration::from_millis(args.think_ms).mul_f64(exponential())).await;
+        pacer.due().await;
     }
     Ok(())
-}
-
-/// One request and its whole response.
-pub(super) async fn get(stream: &mut TcpStream) -> std::io::Result<()> {
-    stream.write_all(b"GET /items HTTP/1.1\r\nHost: web\r\nAccept: */*\r\n\r\n").await?;
-    let mut response = Vec::with_capacity(8 * 1024);
-    loop {
-        if let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&response[..end]);
-            let length =
-                head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).and_then(|length| length.parse::<usize>().ok());
-            let length = length.ok_or_else(|| std::io::Error::other("response without a length"))?;
-            if response.len() >= end + 4 + length {
-                return Ok(());
-            }
-        }
-        if stream.read_buf(&mut response).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
 }

@@ -1,35 +1,70 @@
 //! What runs inside the pods: ordinary services and the programs whose dose makes the attack. Every one is bounded in rate, time and memory.
 
 mod api;
+mod backup;
 mod batch;
+mod build;
 mod cache;
 mod cache_client;
+mod chain;
+mod compaction;
+mod compress;
 mod confines;
 mod connect;
 mod course;
+mod cron;
+mod database;
+mod discovery;
 mod disk_fill;
+mod dns;
+mod duty;
 mod fail;
 mod fork_bomb;
 mod hash;
+mod heal;
+mod health_checks;
 mod hoard;
+mod http;
 mod idle;
+mod image_push;
+mod journal;
+mod key_value;
+mod kitchen;
 mod leak;
 mod load;
+mod log_shipper;
+mod log_writer;
 mod memory_hash;
 mod miner;
+mod numeric;
+mod offspring;
+mod pace;
 mod pause;
 mod pool;
+mod program;
 mod raw;
+mod recipes;
 mod recon;
+mod resolver;
+mod resync;
+mod sale;
 mod scan;
+mod scratch;
+mod shop;
+mod sidecar;
 mod sink;
 mod slow_loris;
+mod store;
 mod syn_flood;
+mod text;
+mod tree;
+mod unit;
 mod upload;
+mod warm_up;
 mod web;
 mod worker;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::guard::{Guard, Net, Refusal};
 
@@ -46,6 +81,26 @@ pub enum BehaviourError {
     /// A socket or file operation.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// A file operation.
+    #[error("cannot {0} {1}: {2}")]
+    File(&'static str, PathBuf, std::io::Error),
+    /// More of something than a behaviour takes.
+    #[error("too many {0}: at most {1}")]
+    TooMany(&'static str, usize),
+    /// A program of Debian's is not here.
+    #[error("{program} is not installed here: Debian's package {package} brings it")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// What to install.
+        package: &'static str,
+    },
+    /// A program of Debian's failed.
+    #[error("{0} failed: {1}")]
+    Program(String, String),
+    /// The process that does the work failed; it said why.
+    #[error("the work ended: {0}")]
+    Tended(ExitStatus),
 }
 
 /// Where a behaviour may send to.
@@ -116,6 +171,51 @@ pub enum Behaviour {
     DiskFill(disk_fill::DiskFillArgs),
     /// A dose of nothing (placebo)
     Idle(idle::IdleArgs),
+    /// A service that calls the next ones for each request
+    Chain(chain::ChainArgs),
+    /// A key-value store with a write-ahead log on disk
+    Database(database::DatabaseArgs),
+    /// A service's log file, rotated; with bursts, a disk that fills and is given back
+    LogWriter(log_writer::LogWriterArgs),
+    /// Follows a log file and sends it to a store
+    LogShipper(log_shipper::LogShipperArgs),
+    /// Takes and acknowledges chunks: of logs, backups, images
+    Store(store::StoreArgs),
+    /// Answers health probes and does nothing else
+    Sidecar(sidecar::SidecarArgs),
+    /// A short process every so often
+    Cron(cron::CronArgs),
+    /// One short job; builds and cron start it
+    #[command(hide = true)]
+    Unit(unit::UnitArgs),
+    /// Real programs from Debian by fixed recipes
+    Program(program::ProgramArgs),
+    /// A compression batch (looks like mining)
+    Compress(compress::CompressArgs),
+    /// A numeric batch (looks like mining)
+    Numeric(numeric::NumericArgs),
+    /// Visitors who come, look around and go (looks like a flood)
+    Sale(sale::SaleArgs),
+    /// A tar stream of files to a store (looks like exfiltration)
+    Backup(backup::BackupArgs),
+    /// Layers of an image to a store (looks like exfiltration)
+    ImagePush(image_push::ImagePushArgs),
+    /// Answers questions after pods' names
+    Resolver(resolver::ResolverArgs),
+    /// Endpoints looked up and connected to (looks like a scan)
+    Discovery(discovery::DiscoveryArgs),
+    /// Many endpoints asked how they are (looks like a scan)
+    HealthChecks(health_checks::HealthChecksArgs),
+    /// List and watch of an API (looks like recon)
+    Resync(resync::ResyncArgs),
+    /// Fails so many times, then is well (looks like a crash loop)
+    Heal(heal::HealArgs),
+    /// Memory that grows to a plateau (looks like a leak)
+    WarmUp(warm_up::WarmUpArgs),
+    /// Segments written, merged and removed (looks like a disk fill)
+    Compaction(compaction::CompactionArgs),
+    /// Many short processes, so many at a time (looks like a fork bomb)
+    Build(build::BuildArgs),
 }
 
 /// Runs a behaviour until it is killed, fails or its time is over.
@@ -147,6 +247,28 @@ pub fn run(behaviour: Behaviour) -> Result<(), BehaviourError> {
         Behaviour::Leak(args) => leak::run(&args),
         Behaviour::DiskFill(args) => disk_fill::run(&args),
         Behaviour::Idle(args) => idle::run(&args),
+        Behaviour::Chain(args) => asynchronous(chain::run(args)),
+        Behaviour::Database(args) => asynchronous(database::run(args)),
+        Behaviour::LogWriter(args) => log_writer::run(&args),
+        Behaviour::LogShipper(args) => asynchronous(log_shipper::run(args)),
+        Behaviour::Store(args) => asynchronous(store::run(args)),
+        Behaviour::Sidecar(args) => asynchronous(sidecar::run(args)),
+        Behaviour::Cron(args) => cron::run(&args),
+        Behaviour::Unit(args) => unit::run(&args),
+        Behaviour::Program(args) => program::run(&args),
+        Behaviour::Compress(args) => compress::run(&args),
+        Behaviour::Numeric(args) => numeric::run(&args),
+        Behaviour::Sale(args) => asynchronous(sale::run(args)),
+        Behaviour::Backup(args) => asynchronous(backup::run(args)),
+        Behaviour::ImagePush(args) => asynchronous(image_push::run(args)),
+        Behaviour::Resolver(args) => asynchronous(resolver::run(args)),
+        Behaviour::Discovery(args) => asynchronous(discovery::run(args)),
+        Behaviour::HealthChecks(args) => asynchronous(health_checks::run(args)),
+        Behaviour::Resync(args) => asynchronous(resync::run(args)),
+        Behaviour::Heal(args) => asynchronous(heal::run(args)),
+        Behaviour::WarmUp(args) => warm_up::run(&args),
+        Behaviour::Compaction(args) => compaction::run(&args),
+        Behaviour::Build(args) => build::run(&args),
     }
 }
 

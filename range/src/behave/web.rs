@@ -1,19 +1,25 @@
-//! A web service: HTTP/1.1 with keep-alive, a little hashing and a few kilobytes per request.
+//! A web service: HTTP/1.1 with keep-alive; each request is parsed, looked up, rendered and signed, some are slow.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
-
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::Semaphore,
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::{BehaviourError, hash::hash_for, listen};
+use super::{
+    BehaviourError,
+    hash::hash_for,
+    http::{Asked, serve},
+    listen,
+    shop::Shop,
+};
 
 /// Connections served at once; more are closed unanswered.
 const MAX_CONNECTIONS: usize = 512;
-/// Longest request head.
-const MAX_HEAD: usize = 8 * 1024;
+/// Longest wait of a slow request.
+const MAX_SLOW: Duration = Duration::from_secs(1);
+/// Most CPU time per request.
+const MAX_WORK: Duration = Duration::from_millis(50);
 
 /// What the service does.
 #[derive(clap::Args, Debug)]
@@ -24,49 +30,41 @@ pub struct WebArgs {
     /// Port to listen on
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// CPU time per request, microseconds
+    /// CPU time per request, microseconds, at most 50 ms; the page first, the rest checks a session by hashing
     #[arg(long, default_value_t = 150)]
     work_us: u64,
-    /// Bytes per response
+    /// Mean bytes per listing, at most 256 KiB
     #[arg(long, default_value_t = 4096)]
     bytes: usize,
+    /// Requests that wait before they are answered, as for a slow disk, percent
+    #[arg(long, default_value_t = 1)]
+    slow_pct: u32,
+    /// Mean wait of these, milliseconds, at most 500
+    #[arg(long, default_value_t = 40)]
+    slow_ms: u64,
 }
 
 /// Serves until killed.
 pub(super) async fn run(args: WebArgs) -> Result<(), BehaviourError> {
     let listener = listen(args.address, args.port).await?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let args = Arc::new(args);
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let args = Arc::clone(&args);
-        tokio::spawn(async move {
-            // A client that goes away is ordinary.
-            let _ = serve(stream, &args).await;
-            drop(place);
-        });
-    }
-}
-
-async fn serve(mut stream: TcpStream, args: &WebArgs) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut head = Vec::with_capacity(1024);
-    let mut count = 0u32;
-    loop {
-        let end = loop {
-            if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
+    let (shop, args) = (Arc::new(Shop::new()), Arc::new(args));
+    serve(listener, MAX_CONNECTIONS, move |asked: Asked| {
+        let (shop, args) = (Arc::clone(&shop), Arc::clone(&args));
+        async move {
+            let began = Instant::now();
+            let reply = shop.answer(&asked, args.bytes);
+            let work = Duration::from_micros(args.work_us).min(MAX_WORK).saturating_sub(began.elapsed());
+            // The health page is not worth a session.
+            if !work.is_zero() && asked.path != "/healthz" {
+                hash_for(work, asked.path.len() as u32);
             }
-            if head.len() > MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
-                return Ok(());
+            if rand::random_range(0..100) < args.slow_pct {
+                let wait = Duration::from_millis(args.slow_ms).mul_f64(rand::random_range(0.5..1.5));
+                tokio::time::sleep(wait.min(MAX_SLOW)).await;
             }
-        };
-        head.drain(..end);
-        count = count.wrapping_add(1);
-        let digest = hash_for(Duration::from_micros(args.work_us), count);
-        let body: Vec<u8> = digest.iter().copied().cycle().take(args.bytes).collect();
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all(&[answer.as_bytes(), &body].concat()).await?;
-    }
+            reply
+        }
+    })
+    .await;
+    Ok(())
 }

@@ -2,9 +2,15 @@
 
 use std::{net::SocketAddrV4, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
-use super::{BehaviourError, Bounds, hash::hash_for, jittered, load::get};
+use super::{
+    BehaviourError, Bounds,
+    hash::hash_for,
+    http::{Ask, Client},
+    jittered,
+};
+use crate::guard::Guard;
 
 /// The worker's rhythm and fate.
 #[derive(clap::Args, Debug)]
@@ -26,22 +32,25 @@ pub struct WorkerArgs {
 pub(super) async fn run(args: WorkerArgs) -> Result<(), BehaviourError> {
     let guard = args.bounds.guard()?;
     guard.check(args.target)?;
-    let work = async {
-        let mut connection = None;
-        loop {
-            hash_for(Duration::from_millis(2), 1);
-            if connection.is_none() && guard.check(args.target).is_ok() {
-                connection = timeout(Duration::from_secs(1), TcpStream::connect(args.target)).await.ok().and_then(Result::ok);
-            }
-            if let Some(stream) = &mut connection
-                && !timeout(Duration::from_secs(1), get(stream)).await.is_ok_and(|got| got.is_ok())
-            {
-                connection = None;
-            }
-            tokio::time::sleep(jittered(Duration::from_millis(args.every_ms))).await;
-        }
-    };
+    let work = work(&guard, args.target, Duration::from_millis(args.every_ms));
     let Some(fail_after_ms) = args.fail_after_ms else { return work.await };
-    let _: Result<(), _> = timeout(Duration::from_millis(fail_after_ms), work).await.unwrap_or(Ok(()));
+    let _ = timeout(Duration::from_millis(fail_after_ms), work).await;
     std::process::exit(1)
+}
+
+/// A little hashing and a request over one connection, again and again.
+pub(super) async fn work(guard: &Guard, target: SocketAddrV4, every: Duration) -> Result<(), BehaviourError> {
+    let mut connection = None;
+    loop {
+        hash_for(Duration::from_millis(2), 1);
+        if connection.is_none() {
+            connection = Client::connect(guard, target).await.ok();
+        }
+        if let Some(client) = &mut connection
+            && client.ask(&Ask::get("/items")).await.is_err()
+        {
+            connection = None;
+        }
+        tokio::time::sleep(jittered(every)).await;
+    }
 }

@@ -61,7 +61,7 @@ impl Pods {
 
     /// Creates every workload's pods, then starts them, those first that others send to.
     pub async fn start_all(&self) -> anyhow::Result<()> {
-        let shared = self.site.home.work(SHARED);
+        let shared = self.site.home.work_of(SHARED);
         std::fs::create_dir_all(&shared).with_context(|| format!("cannot create {}", shared.display()))?;
         for workload in &self.workloads {
             for index in 0..workload.replicas as usize {
@@ -137,7 +137,7 @@ impl Pods {
         let around = Surroundings {
             own: member.pod.network.address.to_string(),
             work: member.work.clone(),
-            shared: self.site.home.work(SHARED).to_string_lossy().into_owned(),
+            shared: self.site.home.work_of(SHARED).to_string_lossy().into_owned(),
             pods: self.hosts(),
             allow: vec![self.site.network.subnet.to_string()],
             host_namespace: self.host_namespace.to_string(),
@@ -177,7 +177,7 @@ impl Pods {
     ) -> anyhow::Result<Arc<Member>> {
         let name = format!("{owner}-{index}-{}", random_hex(5));
         let home = &self.site.home;
-        let work = home.work(&name);
+        let work = home.work_of(&name);
         match disk_bytes {
             Some(bytes) => disk::make(&home.disk(&name), &work, bytes).await?,
             None => std::fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?,
