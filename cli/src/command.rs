@@ -16,6 +16,7 @@ use crate::incidents::{self, IncidentsArgs};
 use crate::label::{self, AnswerArgs, LabelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
+use crate::simulate::{self, SimulateArgs};
 use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
@@ -119,6 +120,17 @@ Examples:
   vedette demo --report demo.json
   vedette demo --keep")]
     Demo(DemoArgs),
+    /// Run a plan of the range on this machine: ordinary work, attacks and look-alikes, labelled as they happen
+    #[command(after_help = "\
+Makes pods of its own and sends to nobody else; needs root on Linux. Labels go to the aggregator, whose agent must watch this machine.
+Ctrl-C removes everything; after a crash, --clean does. docs/plans.md says how to write a plan.
+
+Examples:
+  vedette simulate seed-session --data-dir /var/lib/vedette
+  vedette simulate plans/mine.yaml --dry-run --seed 7
+  vedette simulate seed-session-short --no-labels --schedule-out schedule.json
+  vedette simulate --clean")]
+    Simulate(SimulateArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -159,6 +171,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut output = Output::stdout(cli.output);
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -186,7 +199,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Answer(args) => label::answer(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
-        Command::Demo(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
+        Command::Demo(_) | Command::Simulate(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
     }
 }
 

@@ -5,9 +5,9 @@ mod replay;
 
 mod stage;
 
-mod process;
+pub mod process;
 
-mod schedule;
+pub mod schedule;
 
 mod judge;
 

@@ -17,6 +17,7 @@ mod status;
 mod watch;
 
 pub mod demo;
+pub mod simulate;
 
 pub mod vocabulary;
 pub mod when;

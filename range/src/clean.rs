@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     cgroups::{CgroupError, Cgroups},
+    disk::{self, DiskError},
     home::{HOMES, Home, HomeError},
 };
 
@@ -24,12 +25,15 @@ pub enum CleanError {
     /// Its cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// Its disks.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Its directory.
     #[error(transparent)]
     Home(#[from] HomeError),
 }
 
-/// Removes one run that is over: kills its processes, removes its cgroups and its directory. Network namespaces go with the processes.
+/// Removes one run that is over: kills its processes, removes its cgroups, disks and directory. Network namespaces go with the processes.
 ///
 /// # Errors
 /// When the run is alive, unknown, or cannot be removed.
@@ -52,6 +56,8 @@ pub async fn clean(name: &str) -> Result<(), CleanError> {
 /// When something cannot be removed.
 pub async fn remove(cgroups: &Cgroups, home: &Home) -> Result<(), CleanError> {
     cgroups.remove("").await?;
+    // What was written there must not be taken for the directory's own files.
+    disk::unmount_below(home.dir()).await?;
     // Last: as long as it exists, the name is known as a run's.
     home.remove()?;
     Ok(())
@@ -63,7 +69,10 @@ pub async fn remove(cgroups: &Cgroups, home: &Home) -> Result<(), CleanError> {
 /// When the cgroup hierarchies cannot be found.
 pub fn leftovers(name: &str) -> Result<Vec<PathBuf>, CleanError> {
     let mut left = Cgroups::find(name)?.leftovers();
-    if Home::of(name).exists() {
+    let home = Home::of(name);
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    left.extend(disk::mounts_below(&mounts, home.dir()));
+    if home.exists() {
         left.push(PathBuf::from(HOMES).join(name));
     }
     Ok(left)

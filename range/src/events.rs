@@ -10,12 +10,26 @@ use crate::now_unix_ms;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
-    /// The plan: how long it will take.
+    /// The workloads' pods are being made.
+    Starting {
+        /// How many.
+        pods: u32,
+    },
+    /// Everybody is there and the plan's clock begins: how long it will take.
     Plan {
         /// Seconds in all.
         seconds: u64,
         /// Name of the run.
         run: &'a str,
+    },
+    /// What will come.
+    Coming {
+        /// Name of the plan.
+        plan: &'a str,
+        /// What everything random in it came from.
+        seed: u64,
+        /// Attacks, look-alikes and placebos, in the order of their begin.
+        episodes: Vec<Coming<'a>>,
     },
     /// A part of the plan begins.
     Phase {
@@ -24,13 +38,15 @@ pub enum Event<'a> {
         /// How long it takes, seconds.
         seconds: u64,
     },
-    /// An attack or placebo begins.
+    /// An attack, look-alike or placebo begins.
     Start {
         /// Its name.
         episode: &'a str,
         /// Its kind.
         kind: &'a str,
-        /// An attack; else a placebo.
+        /// `attack`, `look-alike` or `placebo`.
+        role: &'a str,
+        /// An attack; else ordinary work.
         attack: bool,
         /// Where the program was started.
         placement: &'a str,
@@ -38,8 +54,10 @@ pub enum Event<'a> {
         owner_name: &'a str,
         /// Pod it is about.
         pod_uid: &'a str,
+        /// How long it will take.
+        seconds: f64,
     },
-    /// An attack or placebo is over.
+    /// An attack, look-alike or placebo is over.
     Stop {
         /// Its name.
         episode: &'a str,
@@ -55,6 +73,21 @@ pub enum Event<'a> {
     },
     /// Everything is over and cleaned up.
     Done,
+}
+
+/// An episode that will come.
+#[derive(Debug, Serialize)]
+pub struct Coming<'a> {
+    /// Its name.
+    pub episode: &'a str,
+    /// Its kind.
+    pub kind: &'a str,
+    /// `attack`, `look-alike` or `placebo`.
+    pub role: &'a str,
+    /// When, from the plan's begin.
+    pub at_seconds: f64,
+    /// How long.
+    pub seconds: f64,
 }
 
 /// Writes one event. A reader that is gone does not end the run: the labels matter more.

@@ -52,7 +52,7 @@ impl Home {
             return Err(HomeError::Alive { name: name.to_owned(), pid });
         }
         home.remove()?;
-        for part in ["bin", "work"] {
+        for part in ["bin", "work", "disks"] {
             let path = home.dir.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(|error| HomeError::File("create", path, error))?;
         }
@@ -97,10 +97,28 @@ impl Home {
         Ok(link)
     }
 
+    /// The directory itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Room for output of the workloads.
     #[must_use]
     pub fn work(&self) -> PathBuf {
         self.dir.join("work")
+    }
+
+    /// A pod's own directory: room for what its programs write, or where its disk is mounted.
+    #[must_use]
+    pub fn work_of(&self, pod: &str) -> PathBuf {
+        self.work().join(pod)
+    }
+
+    /// The file that holds a pod's disk.
+    #[must_use]
+    pub fn disk(&self, pod: &str) -> PathBuf {
+        self.dir.join("disks").join(format!("{pod}.img"))
     }
 
     /// Removes the directory; one that does not exist is no error.

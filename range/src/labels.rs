@@ -11,6 +11,10 @@ use vedette_proto::v1::{AddLabelsRequest, Kind, Label, LabelSource, Selector, Ti
 
 use crate::schedule::{Affected, EpisodeRecord, Normal, Schedule};
 
+/// Most labels of one request; the aggregator takes ten times as many.
+const MAX_LABELS: usize = 1_000;
+/// Longest value of an attribute that the aggregator takes, in characters.
+const MAX_VALUE: usize = 256;
 /// Attempts before labels are given up; the schedule file still holds them.
 const ATTEMPTS: u32 = 5;
 /// The injector's name in labels.
@@ -28,6 +32,9 @@ pub struct LabelArgs {
     /// File that holds the token to show
     #[arg(long)]
     pub token_file: Option<PathBuf>,
+    /// Name that its certificate must carry, where it is not the endpoint's host
+    #[arg(long)]
+    pub server_name: Option<String>,
 }
 
 /// Why labels could not be written.
@@ -62,7 +69,10 @@ impl Labels {
         };
         let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| LabelError::File(path.clone(), error));
         let bad = |error| LabelError::Endpoint(url.clone(), error);
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+        if let Some(name) = &args.server_name {
+            tls = tls.domain_name(name);
+        }
         let endpoint = Endpoint::from_shared(url.clone()).map_err(bad)?.tls_config(tls).map_err(bad)?;
         let mut token: MetadataValue<Ascii> =
             format!("Bearer {}", read(token_file)?.trim()).parse().map_err(|_| LabelError::Token(token_file.clone()))?;
@@ -77,7 +87,7 @@ impl Labels {
     /// When the aggregator does not take it.
     pub async fn episode(&self, episode: &EpisodeRecord, affected: &[Affected]) -> Result<(), LabelError> {
         let mut labels = Vec::new();
-        // A placebo is ordinary work; its range is labelled with the rest of its pod's normal time.
+        // Look-alikes and placebos are ordinary work; they are labelled with their pods' normal time.
         if episode.attack {
             labels.extend(attack(episode));
             labels.extend(affected.iter().map(|affected| touched(affected, episode)));
@@ -90,43 +100,50 @@ impl Labels {
     /// # Errors
     /// When the aggregator does not take it.
     pub async fn normal(&self, schedule: &Schedule) -> Result<(), LabelError> {
-        self.add(schedule.normal.iter().map(ordinary).collect()).await
+        self.add(schedule.normal.iter().map(|normal| ordinary(normal, schedule)).collect()).await
     }
 
     async fn add(&self, labels: Vec<Label>) -> Result<(), LabelError> {
         let Some((client, token)) = &self.0 else { return Ok(()) };
-        if labels.is_empty() {
-            return Ok(());
+        for labels in labels.chunks(MAX_LABELS) {
+            add(client, token, labels).await?;
         }
-        let count = labels.len();
-        let mut attempt = 1;
-        loop {
-            let mut request = Request::new(AddLabelsRequest { labels: labels.clone() });
-            request.metadata_mut().insert("authorization", token.clone());
-            match client.clone().add_labels(request).await {
-                Ok(_) => return Ok(()),
-                // A time-out may hide a success; then a label stands twice, which changes nothing.
-                Err(status) if attempt < ATTEMPTS && matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded) => {
-                    attempt += 1;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                Err(status) => return Err(LabelError::Refused(count, Box::new(status))),
+        Ok(())
+    }
+}
+
+async fn add(client: &LabelServiceClient<Channel>, token: &MetadataValue<Ascii>, labels: &[Label]) -> Result<(), LabelError> {
+    let mut attempt = 1;
+    loop {
+        let mut request = Request::new(AddLabelsRequest { labels: labels.to_vec() });
+        request.metadata_mut().insert("authorization", token.clone());
+        match client.clone().add_labels(request).await {
+            Ok(_) => return Ok(()),
+            // A time-out may hide a success; then a label stands twice, which changes nothing.
+            Err(status) if attempt < ATTEMPTS && matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded) => {
+                attempt += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
+            Err(status) => return Err(LabelError::Refused(labels.len(), Box::new(status))),
         }
     }
 }
 
-/// One label per container id; for a crash loop one for the pod, whose containers come and go.
+/// One label per container, exactly as long as the episode was there; for a crash loop one per pod, whose containers come and go.
 fn attack(episode: &EpisodeRecord) -> Vec<Label> {
     let kind = Kind::from_word(&episode.kind).unwrap_or(Kind::Unknown);
-    let ids = if kind == Kind::CrashLoop { vec![String::new()] } else { episode.container_ids.clone() };
-    let label = |container_id: String| Label {
-        selector: Some(Selector { pod_uid: episode.pod_uid.clone(), container_id, ..Selector::default() }),
-        range: Some(TimeRange { start_unix_ms: episode.start_unix_ms, end_unix_ms: episode.stop_unix_ms }),
+    let label = |pod_uid: &str, container_id: &str, start_unix_ms, stop_unix_ms| Label {
+        selector: Some(Selector { pod_uid: pod_uid.to_owned(), container_id: container_id.to_owned(), ..Selector::default() }),
+        range: Some(TimeRange { start_unix_ms, end_unix_ms: stop_unix_ms }),
         attributes: attributes(episode),
         ..from_simulation(kind)
     };
-    ids.into_iter().map(label).collect()
+    if kind == Kind::CrashLoop {
+        let mut pods: Vec<_> = episode.spans.iter().map(|span| span.pod_uid.as_str()).collect();
+        pods.dedup();
+        return pods.into_iter().map(|pod| label(pod, "", episode.start_unix_ms, episode.stop_unix_ms)).collect();
+    }
+    episode.spans.iter().map(|span| label(&span.pod_uid, &span.container_id, span.start_unix_ms, span.stop_unix_ms)).collect()
 }
 
 fn touched(affected: &Affected, episode: &EpisodeRecord) -> Label {
@@ -139,24 +156,40 @@ fn touched(affected: &Affected, episode: &EpisodeRecord) -> Label {
     }
 }
 
-fn ordinary(normal: &Normal) -> Label {
-    let placebo = (!normal.placebo.is_empty()).then(|| ("placebo".to_owned(), normal.placebo.clone()));
+fn ordinary(normal: &Normal, schedule: &Schedule) -> Label {
+    let episode = schedule.episodes.iter().find(|episode| !normal.episode.is_empty() && episode.episode == normal.episode);
     Label {
         selector: Some(Selector { pod_uid: normal.pod_uid.clone(), ..Selector::default() }),
         range: Some(TimeRange { start_unix_ms: normal.start_unix_ms, end_unix_ms: normal.stop_unix_ms }),
-        attributes: placebo.into_iter().collect(),
+        attributes: episode.map(attributes).unwrap_or_default(),
         ..from_simulation(Kind::Normal)
     }
 }
 
 fn attributes(episode: &EpisodeRecord) -> std::collections::HashMap<String, String> {
+    // Of ordinary work the kind is only what it looks like.
+    let like = if episode.attack { String::new() } else { episode.kind.clone() };
     let pairs = [
         ("episode", episode.episode.clone()),
+        ("act", episode.act.clone()),
+        ("role", episode.role.to_owned()),
+        ("like", like),
+        ("placebo_of", episode.placebo_of.clone()),
         ("placement", episode.placement.clone()),
-        ("round", episode.round.to_string()),
+        ("phase", episode.phase.clone()),
+        ("round", if episode.round > 0 { episode.round.to_string() } else { String::new() }),
         ("intensity", episode.intensity.clone()),
+        ("on_seconds", on_seconds(episode)),
     ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let said = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+    said.map(|(name, value)| (name.to_owned(), value.chars().take(MAX_VALUE).collect())).collect()
+}
+
+/// When a program was on that was on and off, in seconds from its begin, such as `0-2 22-24`.
+fn on_seconds(episode: &EpisodeRecord) -> String {
+    let seconds = |unix_ms: i64| (unix_ms - episode.start_unix_ms + 500) / 1_000;
+    let bursts = episode.bursts.iter().map(|burst| format!("{}-{}", seconds(burst.start_unix_ms), seconds(burst.stop_unix_ms)));
+    bursts.collect::<Vec<_>>().join(" ")
 }
 
 fn from_simulation(kind: Kind) -> Label {

@@ -6,6 +6,7 @@ pub mod behave;
 mod bridge;
 pub mod cgroups;
 pub mod clean;
+pub mod disk;
 pub mod enter;
 pub mod events;
 pub mod guard;

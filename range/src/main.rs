@@ -7,8 +7,9 @@ use vedette_range::{
     clean,
     enter::{EnterArgs, enter},
     home::Home,
+    plan::{sessions::Sessions, table},
     probe::probe,
-    run::{RunArgs, run},
+    run::{PlanArgs, RunArgs, run},
 };
 
 /// Simulates attacks and their look-alikes in pods of its own, and labels them.
@@ -23,6 +24,13 @@ struct Cli {
 enum Command {
     /// Run a plan (root; Linux)
     Run(RunArgs),
+    /// Print what a run of a plan would do and when, and do nothing
+    Plan {
+        #[command(flatten)]
+        plan: PlanArgs,
+    },
+    /// Print the sessions that are recorded, and how many episodes of each act they hold
+    Sessions,
     /// Remove what runs that were killed left behind
     Clean {
         /// Only this run
@@ -46,6 +54,14 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
         Command::Behave { behaviour } => Ok(behave::run(behaviour)?),
+        Command::Plan { plan } => {
+            print!("{}", table::timeline(&plan.timeline()?));
+            Ok(())
+        }
+        Command::Sessions => {
+            print!("{}", table::sessions(&Sessions::shipped()?)?);
+            Ok(())
+        }
         command => {
             rustls::crypto::ring::default_provider().install_default().expect("no crypto provider was installed before");
             tracing_subscriber::fmt().with_writer(std::io::stderr).init();
@@ -71,6 +87,6 @@ async fn conduct(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Enter(_) | Command::Behave { .. } => Ok(()),
+        Command::Enter(_) | Command::Behave { .. } | Command::Plan { .. } | Command::Sessions => Ok(()),
     }
 }

@@ -157,6 +157,16 @@ pub struct Event {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Said {
+    /// Pods are being made.
+    Starting {
+        /// How many.
+        pods: u32,
+    },
+    /// What will come.
+    Coming {
+        /// Episodes, in the order of their begin.
+        episodes: Vec<Coming>,
+    },
     /// How long the run will take.
     Plan {
         /// Seconds.
@@ -167,18 +177,18 @@ pub enum Said {
         /// Its name.
         name: String,
     },
-    /// An attack or a placebo begins.
+    /// An attack, a look-alike or a placebo begins.
     Start {
         /// Its name.
         episode: String,
         /// Its kind.
         kind: String,
-        /// An attack; else a placebo.
+        /// An attack; else ordinary work.
         attack: bool,
         /// Owner of the pod that it is about.
         owner_name: String,
     },
-    /// An attack or a placebo is over.
+    /// An attack, a look-alike or a placebo is over.
     Stop {
         /// Its name.
         episode: String,
@@ -186,6 +196,17 @@ pub enum Said {
     /// Anything else.
     #[serde(other)]
     Other,
+}
+
+/// An episode that will come.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Coming {
+    /// Its name.
+    pub episode: String,
+    /// `attack`, `look-alike` or `placebo`.
+    pub role: String,
+    /// When, from the plan's begin.
+    pub at_seconds: f64,
 }
 
 #[cfg(test)]
@@ -197,6 +218,8 @@ mod tests {
         let read = |line: &str| serde_json::from_str::<Event>(line).unwrap().said;
 
         assert!(matches!(read(r#"{"unix_ms":1,"event":"plan","seconds":36,"run":"x"}"#), Said::Plan { seconds: 36 }));
+        let coming = r#"{"unix_ms":1,"event":"coming","plan":"x","seed":1,"episodes":[{"episode":"a","role":"attack","kind":"scan","at_seconds":2.5,"seconds":3}]}"#;
+        assert!(matches!(read(coming), Said::Coming { episodes } if episodes.len() == 1 && episodes[0].at_seconds == 2.5));
         assert!(matches!(read(r#"{"unix_ms":1,"event":"done"}"#), Said::Other));
         assert!(matches!(read(r#"{"unix_ms":1,"event":"ended","owner_name":"a","container_id":"b","failures":1}"#), Said::Other));
     }

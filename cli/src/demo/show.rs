@@ -86,7 +86,7 @@ impl Show {
             Said::Stop { episode } => {
                 self.running.remove(episode);
             }
-            Said::Other => {}
+            Said::Starting { .. } | Said::Coming { .. } | Said::Other => {}
         }
         self.tick(self.began.elapsed());
     }
