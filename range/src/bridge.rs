@@ -30,6 +30,15 @@ const BRIDGE: &str = "bridge0";
 /// The kernel's table of what is local.
 const LOCAL_TABLE: u32 = 255;
 
+/// What a run's bridge is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// The run's networks.
+    pub nets: RunNets,
+    /// Whether pods have IPv6 addresses.
+    pub ipv6: bool,
+}
+
 /// A pod to be put on the bridge.
 pub(crate) struct Attach {
     /// The pod's namespace; its end of the pair appears there as `eth0`, still down.
@@ -43,11 +52,12 @@ pub(crate) struct Attach {
 }
 
 /// Makes the bridge in this thread's namespace and holds it until nobody can ask for more pods.
-pub(crate) fn hold(nets: RunNets, mut requests: mpsc::Receiver<Attach>, up: oneshot::Sender<Result<(), NetworkError>>) {
+pub(crate) fn hold(nets: RunNets, mut requests: mpsc::Receiver<Attach>, up: oneshot::Sender<Result<Shape, NetworkError>>) {
+    let shape = Shape { nets, ipv6: has_ipv6() };
     let _ = on_this_thread(async {
-        let (handle, bridge) = match make(nets).await {
+        let (handle, bridge) = match make(shape).await {
             Ok(bridge) => {
-                let _ = up.send(Ok(()));
+                let _ = up.send(Ok(shape));
                 bridge
             }
             Err(error) => {
@@ -56,14 +66,14 @@ pub(crate) fn hold(nets: RunNets, mut requests: mpsc::Receiver<Attach>, up: ones
             }
         };
         while let Some(request) = requests.recv().await {
-            let outcome = add_pair(&handle, bridge, nets, &request).await;
+            let outcome = add_pair(&handle, bridge, shape, &request).await;
             let _ = request.done.send(outcome);
         }
         Ok(())
     });
 }
 
-async fn make(nets: RunNets) -> Result<(Handle, u32), NetworkError> {
+async fn make(Shape { nets, ipv6 }: Shape) -> Result<(Handle, u32), NetworkError> {
     let handle = netlink()?;
     let gateway = nets.pods().host(REFUSING[0]);
     // Of its own, else it would change with the ports, and every change forgets the neighbours.
@@ -76,7 +86,7 @@ async fn make(nets: RunNets) -> Result<(Handle, u32), NetworkError> {
     set_parameter(&format!("ipv4/conf/{BRIDGE}/forwarding"), "1")?;
     // It stands for many machines, each of which would answer about once a second; what is forbidden is still answered for by one.
     set_parameter("ipv4/icmp_ratelimit", "0")?;
-    if has_ipv6() {
+    if ipv6 {
         // Without a link-local address it sends no redirects: pods would follow them to neighbours that cannot hear their question.
         set_parameter(&format!("ipv6/conf/{BRIDGE}/addr_gen_mode"), "1")?;
         set_parameter("ipv6/conf/all/forwarding", "1")?;
@@ -107,14 +117,14 @@ async fn add_ranges(handle: &Handle, nets: RunNets) -> Result<(), NetworkError> 
 
 /// Adds the pair, and lets the bridge answer for the pod's address itself: on the networks of real clusters a pod does not hear
 /// its neighbours' address resolution, and a sweep over absent addresses would otherwise be a surge of broadcasts in every pod.
-async fn add_pair(handle: &Handle, bridge: u32, nets: RunNets, request: &Attach) -> Result<(), NetworkError> {
+async fn add_pair(handle: &Handle, bridge: u32, Shape { nets, ipv6 }: Shape, request: &Attach) -> Result<(), NetworkError> {
     let hardware = hardware(request.address);
     let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").address(hardware.clone());
     let peer = InfoVeth::Peer(peer.setns_by_fd(request.namespace.as_raw_fd()).build());
     let pair = LinkVeth::new(&request.link, "eth0").set_info_data(InfoData::Veth(peer)).controller(bridge).up().build();
     refused(handle.link().add(pair).execute().await, "add a veth pair")?;
     let mut addresses = vec![request.address.into()];
-    if has_ipv6() {
+    if ipv6 {
         addresses.push(nets.address6(request.address).into());
     }
     for address in addresses {
@@ -133,11 +143,11 @@ async fn add_pair(handle: &Handle, bridge: u32, nets: RunNets, request: &Attach)
 ///
 /// No question is ever asked over IPv6: a bridge that answers for addresses floods none (docs/decisions/070), so pods reach each other
 /// through it, and both sides know the other's hardware address from the start.
-pub(crate) async fn configure_pod(handle: &Handle, nets: RunNets, address: Ipv4Addr) -> Result<(), NetworkError> {
+pub(crate) async fn configure_pod(handle: &Handle, Shape { nets, ipv6 }: Shape, address: Ipv4Addr) -> Result<(), NetworkError> {
     let eth0 = index(handle, "eth0").await?;
     let gateway = nets.pods().host(REFUSING[0]);
     add_address(handle, eth0, address.into(), nets.pods().prefix(), "a pod").await?;
-    if has_ipv6() {
+    if ipv6 {
         add_address(handle, eth0, nets.address6(address).into(), 128, "a pod").await?;
     }
     set_up(handle, "lo").await?;
@@ -145,7 +155,7 @@ pub(crate) async fn configure_pod(handle: &Handle, nets: RunNets, address: Ipv4A
     let reach: crate::nets::Net = crate::nets::REACH.parse().map_err(|_| NetworkError::NotARange(nets.pods()))?;
     let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(reach.base(), reach.prefix()).gateway(gateway);
     add_route(handle, route.build(), reach).await?;
-    if has_ipv6() {
+    if ipv6 {
         let gateway6 = nets.address6(gateway);
         let neighbour = handle.neighbours().add(eth0, gateway6.into()).link_layer_address(&hardware(gateway));
         refused(neighbour.execute().await, "name the bridge to a pod")?;

@@ -66,9 +66,9 @@ pub(crate) fn netlink() -> Result<Handle, NetworkError> {
     Ok(handle)
 }
 
-/// Whether this kernel has IPv6; where it has not, pods have none.
+/// Whether this thread's namespace has IPv6: not where the kernel has none, or gives namespaces none.
 pub(crate) fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").is_dir()
+    fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6").is_ok_and(|disabled| disabled.trim() == "0")
 }
 
 /// Sets a parameter below `/proc/sys/net`, which shows the namespace of the thread that looks.

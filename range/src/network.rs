@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::{bridge::REFUSING, netlink::NetworkError};
 use crate::{
-    bridge::{self, Attach},
-    netlink::{has_ipv6, netlink, on_this_thread, system},
+    bridge::{self, Attach, Shape},
+    netlink::{netlink, on_this_thread, system},
     nets::{Net, RunNets},
 };
 
@@ -28,7 +28,7 @@ const POD_HOSTS: std::ops::RangeInclusive<u8> = 10..=249;
 pub struct Network {
     /// The run's own /24; its other ranges follow from it.
     pub subnet: Net,
-    nets: RunNets,
+    shape: Shape,
     attach: mpsc::Sender<Attach>,
     next: Mutex<u8>,
 }
@@ -69,8 +69,8 @@ impl Network {
             Ok(_held) => bridge::hold(nets, requests, up),
             Err(error) => drop(up.send(Err(error))),
         })?;
-        is_up.await.map_err(|_| NetworkError::Gone)??;
-        Ok(Self { subnet, nets, attach, next: Mutex::new(*POD_HOSTS.start()) })
+        let shape = is_up.await.map_err(|_| NetworkError::Gone)??;
+        Ok(Self { subnet, shape, attach, next: Mutex::new(*POD_HOSTS.start()) })
     }
 
     /// Makes a namespace with `lo` and `eth0` up and on the bridge.
@@ -88,7 +88,7 @@ impl Network {
             *next = host + 1;
             host
         };
-        let (address, nets) = (self.subnet.host(host), self.nets);
+        let (address, shape) = (self.subnet.host(host), self.shape);
         let (made, is_made) = oneshot::channel();
         let (attached, is_attached) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
@@ -98,7 +98,7 @@ impl Network {
                     let handle = netlink()?;
                     let _ = made.send(namespace);
                     is_attached.await.map_err(|_| NetworkError::Gone)?;
-                    bridge::configure_pod(&handle, nets, address).await
+                    bridge::configure_pod(&handle, shape, address).await
                 })
             });
             let _ = ready.send(outcome);
@@ -112,7 +112,7 @@ impl Network {
         is_done.await.map_err(|_| NetworkError::Gone)??;
         let _ = attached.send(());
         is_ready.await.map_err(|_| NetworkError::Gone)??;
-        Ok(PodNetwork { address, address6: has_ipv6().then(|| nets.address6(address)), namespace })
+        Ok(PodNetwork { address, address6: shape.ipv6.then(|| shape.nets.address6(address)), namespace })
     }
 }
 
