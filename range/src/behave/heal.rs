@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BehaviourError, Bounds, hash::hash_for, scratch::Scratch, worker};
+use super::{BehaviourError, Bounds, duty::own_cpu_time, hash::hash_for, scratch::Scratch, worker};
 
 /// Most failures before it is well, whatever is asked for.
 const MAX_FAILS: u64 = 10;
@@ -35,7 +35,7 @@ pub struct HealArgs {
     /// Exit code of a life that fails: 1 for a program's own, 137 as after a failed probe
     #[arg(long, default_value_t = 1)]
     exit_code: i32,
-    /// Work at the start of every life, half a core, milliseconds, at most a minute
+    /// CPU time spent at the start of every life, half a core where there is one, milliseconds, at most a minute
     #[arg(long, default_value_t = 500)]
     start_ms: u64,
     /// Milliseconds between two requests once it is well
@@ -55,7 +55,8 @@ pub(super) async fn run(args: HealArgs) -> Result<(), BehaviourError> {
         lives
     };
     let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(args.start_ms).min(MAX_START) {
+    let start = Duration::from_millis(args.start_ms).min(MAX_START);
+    while own_cpu_time() < start && began.elapsed() < start * 8 {
         hash_for(Duration::from_millis(10), 1);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

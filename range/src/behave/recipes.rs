@@ -173,7 +173,15 @@ impl Dish<'_> {
         self.serve(command, address)?;
         let mut fill = self.kitchen.command("pgbench", None);
         fill.args(["--initialize", "--quiet", "--username=postgres", "-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
-        self.kitchen.run(fill.arg("postgres"))
+        fill.arg("postgres");
+        // It listens before it takes anybody.
+        let began = Instant::now();
+        loop {
+            match self.kitchen.run(&mut fill) {
+                Err(_) if began.elapsed() < STARTING => thread::sleep(Duration::from_millis(200)),
+                outcome => return outcome,
+            }
+        }
     }
 
     fn redis(&mut self) -> Result<(), BehaviourError> {

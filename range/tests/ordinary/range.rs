@@ -87,9 +87,10 @@ impl Range {
         fs::create_dir_all(&dir).expect("directory");
         let watched = Watched { pod, site: Arc::clone(&self.site), dir };
         // Moves into cgroup and namespace may still be under way when these return.
-        soon("the sandbox is there", || is_named(watched.sandbox(), "pause")).await;
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        soon("the sandbox is there", || watched.sandbox().is_some_and(|pid| namespace(&pid.to_string()) != namespace("self"))).await;
         watched.pod.start(vec![watched.program(command)]).await.expect("started");
-        soon("the program is there", || watched.processes().iter().any(|&pid| is_named(Some(pid), COMM))).await;
+        soon("the program is there", || watched.processes().iter().any(|&pid| is_named(pid, COMM))).await;
         watched
     }
 
@@ -257,8 +258,8 @@ pub struct Traffic {
     pub packets_out: u64,
 }
 
-fn is_named(pid: Option<u32>, name: &str) -> bool {
-    pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok()).is_some_and(|comm| comm.trim_end() == name)
+fn is_named(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
 }
 
 /// v1: the numbers of lines such as `254:0 Write 4096`; v2: of fields such as `wbytes=4096`.
