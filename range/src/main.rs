@@ -1,5 +1,7 @@
 //! `vedette-range`: reads the command line and calls one function.
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use vedette_range::{
@@ -50,8 +52,31 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match perform(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes; one whose text quotes its cause does not repeat it.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.replace('\n', " ")
+}
+
+fn perform(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
         Command::Behave { behaviour } => Ok(behave::run(behaviour)?),
         Command::Plan { plan } => {

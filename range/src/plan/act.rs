@@ -220,6 +220,8 @@ impl Doing {
 pub struct Needs {
     /// Memory limit of at least this, or none.
     pub memory: Option<Size>,
+    /// A memory limit, and of at most this: it is there to be reached.
+    pub memory_at_most: Option<Size>,
     /// A disk of its own of at least this.
     pub disk: Option<Size>,
     /// CPU limit of at least this, or none.

@@ -282,16 +282,18 @@ impl WorkloadFile {
         let enough = |has: Option<u64>, needed: Option<u64>| needed.is_none_or(|needed| has.is_none_or(|has| has >= needed));
         let disk = needs.disk.is_none_or(|needed| self.disk.is_some_and(|disk| disk >= needed));
         let memory = enough(self.memory.map(|memory| memory.0), needs.memory.map(|memory| memory.0));
-        disk && memory && enough(self.cpu.map(|cpu| cpu.0), needs.cpu.map(|cpu| cpu.0))
+        let limited = needs.memory_at_most.is_none_or(|most| self.memory.is_some_and(|memory| memory <= most));
+        disk && memory && limited && enough(self.cpu.map(|cpu| cpu.0), needs.cpu.map(|cpu| cpu.0))
     }
 }
 
 impl std::fmt::Display for Needs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let memory = self.memory.map(|memory| format!("{} MiB of memory", memory.0 >> 20));
+        let limit = self.memory_at_most.map(|memory| format!("a memory limit of at most {} MiB", memory.0 >> 20));
         let disk = self.disk.map(|disk| format!("a disk of {} MiB", disk.0 >> 20));
         let cpu = self.cpu.map(|cpu| format!("{} thousandths of a core", cpu.0));
-        let needs: Vec<_> = memory.into_iter().chain(disk).chain(cpu).collect();
+        let needs: Vec<_> = memory.into_iter().chain(limit).chain(disk).chain(cpu).collect();
         f.write_str(&if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") })
     }
 }

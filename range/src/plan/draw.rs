@@ -144,10 +144,12 @@ impl<'a> Drawing<'a> {
         Ok(parameters)
     }
 
-    /// A length between two.
+    /// A length between two. Short ones come more often (evenly in the inverse), as more fits into a run then.
     pub fn length(&mut self, between: Between<Length>) -> Duration {
         let (from, to) = (between.from.0.as_secs_f64(), between.to.0.as_secs_f64());
-        Duration::from_millis((real(from, to, &mut self.rng) * 1_000.0).round() as u64)
+        let share: f64 = self.rng.random();
+        let seconds = if from > 0.0 { 1.0 / (1.0 / from + share * (1.0 / to - 1.0 / from)) } else { to * share };
+        Duration::from_millis((seconds * 1_000.0).round() as u64)
     }
 
     /// An instant between two, evenly.

@@ -26,6 +26,11 @@ const SHIPPED: &[(&str, &str)] = &[
     ("smoke", include_str!("../../../plans/smoke.yaml")),
     ("seed-session", include_str!("../../../plans/seed-session.yaml")),
     ("seed-session-short", include_str!("../../../plans/seed-session-short.yaml")),
+    ("shop", include_str!("../../../plans/sessions/shop.yaml")),
+    ("office", include_str!("../../../plans/sessions/office.yaml")),
+    ("data", include_str!("../../../plans/sessions/data.yaml")),
+    ("media", include_str!("../../../plans/sessions/media.yaml")),
+    ("edge", include_str!("../../../plans/sessions/edge.yaml")),
 ];
 /// Largest plan that is read, bytes.
 const MAX_BYTES: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 //! A behaviour with its flags as a plan writes it, checked against the behaviour's own command line.
 
-use std::{collections::HashMap, fmt, sync::LazyLock};
+use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 
 use clap::{Parser, Subcommand};
 use serde::{
@@ -8,13 +8,18 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use super::values::{OneOrMany, Scalar};
+use super::{
+    timeline::Bursts,
+    values::{OneOrMany, Scalar},
+};
 use crate::behave::Behaviour;
 
 /// Flags that the runner gives to whatever sends: a plan never names them.
 const BOUNDS: [&str; 2] = ["allow", "host-namespace"];
 /// The flag for how long a behaviour lasts; the runner gives it where the plan does not.
 const SECONDS: &str = "seconds";
+/// The flags of behaviours that go on and off by themselves, milliseconds; only the runner gives them.
+const BURSTS: [&str; 2] = ["on-ms", "off-ms"];
 /// Names that are directories in a plan.
 const DIRECTORIES: [&str; 2] = ["work", "shared"];
 /// Most flags of one program.
@@ -121,6 +126,8 @@ pub struct Surroundings<'a> {
     pub host_namespace: String,
     /// For how long the program is wanted, seconds.
     pub seconds: u64,
+    /// On and off by itself, where the behaviour can.
+    pub bursts: Option<Bursts>,
     /// Address of a pod of a workload.
     pub address: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -193,12 +200,20 @@ impl Program {
         let given = |name: &str| self.flags.iter().any(|(given, _)| dashed(given) == name);
         let networks = around.allow.iter().map(|network| (BOUNDS[0], network.clone()));
         let others = [(BOUNDS[1], around.host_namespace.clone()), (SECONDS, around.seconds.to_string())];
-        for (name, value) in networks.chain(others) {
+        let ms = |length: Duration| length.as_millis().to_string();
+        let bursts = around.bursts.iter().flat_map(|bursts| [(BURSTS[0], ms(bursts.on)), (BURSTS[1], ms(bursts.off))]);
+        for (name, value) in networks.chain(others).chain(bursts) {
             if self.takes(name) && !given(name) {
                 arguments.push(format!("--{name}={value}"));
             }
         }
         Ok(arguments)
+    }
+
+    /// Whether its behaviour goes on and off by itself when it is told so.
+    #[must_use]
+    pub fn takes_bursts(&self) -> bool {
+        BURSTS.iter().all(|flag| self.takes(flag))
     }
 
     fn words(&self) -> impl Iterator<Item = &Word> {
@@ -243,16 +258,19 @@ impl Program {
 
     fn check_names(&self) -> Result<(), String> {
         let known = |command: &clap::Command| {
-            let longs = command.get_arguments().filter_map(clap::Arg::get_long).filter(|long| *long != "help" && !BOUNDS.contains(long));
+            let longs = command
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .filter(|long| *long != "help" && !BOUNDS.contains(long) && !BURSTS.contains(long));
             longs.map(|long| long.replace('-', "_")).collect::<Vec<_>>()
         };
         let Some(behaviour) = BEHAVE.find_subcommand(&self.behaviour) else {
-            let names: Vec<_> = BEHAVE.get_subcommands().map(clap::Command::get_name).collect();
+            let names: Vec<_> = behaviours().collect();
             return Err(format!("unknown behaviour `{}`, there are {}", self.behaviour, names.join(", ")));
         };
         let fields = known(behaviour);
         for (name, _) in &self.flags {
-            if BOUNDS.contains(&dashed(name).as_str()) {
+            if BOUNDS.iter().chain(&BURSTS).any(|flag| *flag == dashed(name)) {
                 return Err(format!("`{name}` is given by the runner, leave it out"));
             }
             if !fields.contains(name) {
@@ -272,6 +290,7 @@ impl Program {
             allow: vec!["10.213.0.0/24".to_owned()],
             host_namespace: "0".to_owned(),
             seconds: 60,
+            bursts: None,
             address: &|_| Some("10.213.0.11".to_owned()),
         };
         Line::try_parse_from(self.arguments(&around)?).map(|_| ()).map_err(|error| {
@@ -339,6 +358,11 @@ impl fmt::Display for Word {
     }
 }
 
+/// Names of all behaviours that a plan may use.
+pub fn behaviours() -> impl Iterator<Item = &'static str> {
+    BEHAVE.get_subcommands().filter(|behaviour| !behaviour.is_hide_set()).map(clap::Command::get_name).filter(|name| *name != "pause")
+}
+
 /// Reads the entries of a program's mapping.
 pub(super) fn read_entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Program, A::Error> {
     let mut entries = Vec::new();
@@ -387,6 +411,7 @@ mod tests {
             allow: vec!["10.213.5.0/24".to_owned()],
             host_namespace: "77".to_owned(),
             seconds: 30,
+            bursts: None,
             address: &address,
         };
         program.arguments(&around).unwrap()
@@ -416,9 +441,9 @@ mod tests {
 
     #[test]
     fn what_the_plan_gives_the_runner_does_not() {
-        let program = read("{behaviour: hash, seconds: 7, duty_pct: 50}").unwrap();
+        let program = read("{behaviour: idle, seconds: 7, threads: 2}").unwrap();
 
-        assert_eq!(arguments(&program), ["hash", "--seconds=7", "--duty-pct=50"]);
+        assert_eq!(arguments(&program), ["idle", "--seconds=7", "--threads=2"]);
         assert_eq!(arguments(&read("{behaviour: batch, dir: '@work'}").unwrap()), ["batch", "--dir=/srv/one"]);
         assert_eq!(arguments(&read("{behaviour: batch, dir: '@shared/a/b'}").unwrap()), ["batch", "--dir=/srv/all/a/b"]);
         assert_eq!(arguments(&read("{behaviour: connect, sweep: false}").unwrap())[1], "--allow=10.213.5.0/24");
@@ -438,8 +463,9 @@ mod tests {
     #[test]
     fn what_a_behaviour_does_not_take_is_one_clear_line() {
         let wrong = [
-            ("{behaviour: dig}", "unknown behaviour `dig`, there are pause, "),
-            ("{behaviour: hash, duty: 5}", "unknown field `duty` of behaviour hash, it has threads, duty_pct, seconds"),
+            ("{behaviour: dig}", "unknown behaviour `dig`, there are web, "),
+            ("{behaviour: sidecar, prt: 5}", "unknown field `prt` of behaviour sidecar, it has address, port"),
+            ("{behaviour: idle, on_ms: 5}", "`on_ms` is given by the runner, leave it out"),
             ("{behaviour: hash, duty_pct: lots}", "behaviour hash: invalid value 'lots' for '--duty-pct <DUTY_PCT>'"),
             ("{behaviour: load}", "behaviour load: the following required arguments were not provided: --target <TARGET>"),
             ("{behaviour: load, target: '@web:http'}", "target: \"@web:http\": \"http\" is not a port"),

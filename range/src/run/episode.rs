@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    process::Child,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use vedette_proto::v1::Kind;
 
@@ -17,7 +14,7 @@ use crate::{
     plan::{
         act::{About, Doing, Life, Placement, Role},
         program::Program,
-        timeline::Episode,
+        timeline::{Bursts, Episode},
     },
     pod::NAMESPACE,
     schedule::{Affected, Burst, EpisodeRecord},
@@ -137,34 +134,49 @@ impl Range {
         until: Instant,
         outcome: &mut Outcome,
     ) -> anyhow::Result<()> {
-        loop {
-            let stop = episode.bursts.map_or(until, |bursts| until.min(Instant::now() + bursts.on));
-            let start_unix_ms = now_unix_ms();
-            let mut child = host.pod.exec(&self.pods.program(host, program, INSIDE, seconds_to(stop))?)?;
-            let ended = tokio::select! {
-                () = sleep_until(stop) => None,
-                status = child.wait() => Some(status?),
-            };
-            let stop_unix_ms = now_unix_ms();
-            match ended {
-                None => end(&mut child).await?,
-                Some(status) => {
-                    warn!(episode = episode.name, %status, "a program ended before it was stopped");
-                    outcome.ended_early = Some(status.to_string());
-                }
-            }
-            let Some(bursts) = episode.bursts else {
-                outcome.stop_unix_ms = stop_unix_ms;
-                return Ok(());
-            };
-            outcome.bursts.push(Burst { start_unix_ms, stop_unix_ms });
-            let next = stop + bursts.off;
-            if next >= until {
-                sleep_until(until).await;
-                return Ok(());
-            }
-            sleep_until(next).await;
+        if let Some(bursts) = episode.bursts.filter(|_| program.takes_bursts()) {
+            self.once(program, host, until, Some(bursts), outcome).await?;
+            outcome.bursts = rhythm(bursts, outcome.start_unix_ms, outcome.stop_unix_ms);
+            return Ok(());
         }
+        let Some(bursts) = episode.bursts else { return self.once(program, host, until, None, outcome).await };
+        loop {
+            let stop = until.min(Instant::now() + bursts.on);
+            let start_unix_ms = now_unix_ms();
+            self.once(program, host, stop, None, outcome).await?;
+            outcome.bursts.push(Burst { start_unix_ms, stop_unix_ms: outcome.stop_unix_ms });
+            let next = stop + bursts.off;
+            sleep_until(until.min(next)).await;
+            if next >= until {
+                outcome.stop_unix_ms = now_unix_ms();
+                return Ok(());
+            }
+        }
+    }
+
+    /// A program beside the container's own until an instant, or until it ends by itself.
+    async fn once(
+        &self,
+        program: &Program,
+        host: &Member,
+        until: Instant,
+        bursts: Option<Bursts>,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let mut child = host.pod.exec(&self.pods.program(host, program, INSIDE, seconds_to(until), bursts)?)?;
+        let ended = tokio::select! {
+            () = sleep_until(until) => None,
+            status = child.wait() => Some(status?),
+        };
+        outcome.stop_unix_ms = now_unix_ms();
+        match ended {
+            None => child.kill().await.context("cannot stop a program inside a container")?,
+            Some(status) => {
+                warn!(behaviour = program.behaviour, %status, "a program ended before it was stopped");
+                outcome.ended_early = Some(status.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// Programs in place of the container's own, throughout or on and off; its own again at the end.
@@ -257,8 +269,12 @@ impl Range {
     }
 }
 
-async fn end(child: &mut Child) -> anyhow::Result<()> {
-    child.kill().await.context("cannot stop a program inside a container")
+/// When a program was on that went on and off by itself.
+fn rhythm(bursts: Bursts, start_unix_ms: i64, stop_unix_ms: i64) -> Vec<Burst> {
+    let ms = |length: Duration| i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+    let turn = usize::try_from(ms(bursts.on + bursts.off)).unwrap_or(1).max(1);
+    let begins = (start_unix_ms..stop_unix_ms).step_by(turn);
+    begins.map(|begin| Burst { start_unix_ms: begin, stop_unix_ms: (begin + ms(bursts.on)).min(stop_unix_ms) }).collect()
 }
 
 /// What a program is told to last.

@@ -16,7 +16,7 @@ use crate::{
         act::Life,
         file::OwnerKind,
         program::{Program, Surroundings},
-        timeline::{Episode, Workload},
+        timeline::{Bursts, Episode, Workload},
     },
     pod::{self, Pod, PodSpec, Site, random_hex},
 };
@@ -131,8 +131,15 @@ impl Pods {
         members.get(member.index % members.len()).cloned()
     }
 
-    /// The program of a plan for this pod, under a name of its process.
-    pub fn program(&self, member: &Member, program: &Program, comm: &str, seconds: u64) -> anyhow::Result<pod::Program> {
+    /// The program of a plan for this pod, under a name of its process; on and off by itself if that is wanted and it can.
+    pub fn program(
+        &self,
+        member: &Member,
+        program: &Program,
+        comm: &str,
+        seconds: u64,
+        bursts: Option<Bursts>,
+    ) -> anyhow::Result<pod::Program> {
         let address = |owner: &str| self.facing(member, owner).map(|other| other.pod.network.address.to_string());
         let around = Surroundings {
             own: member.pod.network.address.to_string(),
@@ -142,6 +149,7 @@ impl Pods {
             allow: vec![self.site.network.subnet.to_string()],
             host_namespace: self.host_namespace.to_string(),
             seconds,
+            bursts,
             address: &address,
         };
         let args = program.arguments(&around).map_err(anyhow::Error::msg)?;
@@ -154,13 +162,13 @@ impl Pods {
         let ordinary = self.workload(owner).ok().map(|workload| &workload.program).or(own);
         let one = |life: &Life| match life {
             Life::Own => self.ordinary(member, ordinary.with_context(|| format!("{owner} has no ordinary program (new_pods.program)"))?),
-            Life::Other(program) => self.program(member, program, owner, seconds),
+            Life::Other(program) => self.program(member, program, owner, seconds, None),
         };
         lives.iter().map(one).collect()
     }
 
     fn ordinary(&self, member: &Member, program: &Program) -> anyhow::Result<pod::Program> {
-        self.program(member, program, &member.pod.spec.owner_name, FOREVER_SECONDS)
+        self.program(member, program, &member.pod.spec.owner_name, FOREVER_SECONDS, None)
     }
 
     fn workload(&self, name: &str) -> anyhow::Result<&Workload> {
