@@ -1,44 +1,51 @@
 //! How much the aggregator takes in: decode + features + classify + durable per core, and many streams at once.
 //!
-//! Both run in this process, so CPU and memory include the senders: what the aggregator alone needs is less. Prints a JSON list of measurements. `VEDETTE_BENCH_STREAMS` (1000), `VEDETTE_BENCH_CONTAINERS` (110), `VEDETTE_BENCH_TICKS` (20).
+//! `ingest_bench [STREAMS] [CONTAINERS] [TICKS]`, by default 1000, 110 and 30. The senders run in a process of their own, so CPU time and memory are the
+//! aggregator's alone, TLS included. Prints a JSON list of measurements. `VEDETTE_BENCH_DIR` says where the data goes (the system's
+//! temporary directory; durable is only worth its name on a real disk).
 #![allow(clippy::unwrap_used)]
 
+#[path = "senders/mod.rs"]
+mod senders;
+
 use std::{
-    path::Path,
-    time::{Duration, Instant, SystemTime},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
+use senders::{Job, Senders};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request,
-    transport::{Certificate, Channel, ClientTlsConfig},
-};
 use vedette_aggregator::{
     Config,
     serve::{self, Aggregator},
 };
-use vedette_proto::{
-    Block, Column, Observation,
-    v1::{self, ingest_service_client::IngestServiceClient, stream_request::Message, stream_response},
-};
 
 /// DESIGN's budget, per core.
 const BUDGET: f64 = 300_000.0;
+/// Streams that send as fast as they are taken.
+const FLAT_OUT: u64 = 4;
+/// Rows that they send in all: seconds of CPU time, and few enough to be sealed at once in memory.
+const FLAT_OUT_ROWS: u64 = 1_000_000;
 
-#[tokio::main]
-async fn main() {
+fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    let (streams, containers, ticks) = (setting("STREAMS", 1_000), setting("CONTAINERS", 110), setting("TICKS", 20));
-    let mut measured = Vec::new();
-    measured.extend(flat_out(containers, 4, 2_000.min(ticks * 100)).await);
-    measured.extend(many_streams(streams, containers, ticks).await);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if let [flag, job] = &arguments[..]
+        && flag == senders::FLAG
+    {
+        return runtime.block_on(senders::run(Job::read(job)));
+    }
+    let mut numbers = arguments.iter().map(|argument| argument.parse::<u64>().expect("STREAMS CONTAINERS TICKS are numbers"));
+    let mut next = |default| numbers.next().unwrap_or(default);
+    let (streams, containers, ticks) = (next(1_000), next(110), next(30));
+    let measured = runtime.block_on(async {
+        // Memory is told at its highest, so the larger one comes first.
+        let mut measured = many_streams(streams, containers, ticks).await;
+        measured.extend(flat_out(containers, (FLAT_OUT_ROWS / FLAT_OUT / (containers + 1)).min(ticks * 300)).await);
+        measured
+    });
     println!("{}", serde_json::to_string_pretty(&measured).unwrap());
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(format!("VEDETTE_BENCH_{name}")).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn line(name: &str, value: f64, unit: &str, better: &str, budget: Option<f64>) -> Value {
@@ -46,182 +53,102 @@ fn line(name: &str, value: f64, unit: &str, better: &str, budget: Option<f64>) -
     json!({ "name": name, "value": value, "unit": unit, "better": better, "budget": budget, "peer": null, "peer_value": null, "ratio": ratio })
 }
 
-/// A few streams as fast as they are taken, over TLS; the CPU time is that of the whole process.
-async fn flat_out(containers: u64, streams: u64, ticks: u64) -> Vec<Value> {
-    let dir = tempfile::tempdir().unwrap();
-    let (aggregator, channel, token) = open(dir.path()).await;
-    let blocks: Vec<_> = (0..streams).map(|stream| blocks(stream, containers, ticks)).collect();
+/// A few streams as fast as they are taken; then what they sent is sealed into Parquet, which has its own figure.
+async fn flat_out(containers: u64, ticks: u64) -> Vec<Value> {
+    let dir = folder();
+    let aggregator = open(dir.path(), u64::MAX).await;
+    let job = Job { streams: FLAT_OUT, ticks, pace_ms: 0, ..job(&aggregator, dir.path(), containers) };
+    let senders = Senders::start(&job);
     let (cpu, began) = (cpu_seconds(), Instant::now());
-    let mut senders = JoinSet::new();
-    for (stream, blocks) in blocks.into_iter().enumerate() {
-        let (channel, token) = (channel.clone(), token.clone());
-        senders.spawn(async move { deliver(&channel, &token, stream as u64, containers, blocks, Duration::ZERO, 1).await });
-    }
-    senders.join_all().await;
-    let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let observations = aggregator.shared.counters.observations.get() as f64;
+    let senders = senders.send();
+    let (wall, taken_cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let observations = stored(&aggregator, &job) as f64;
+    eprintln!(
+        "flat out: {observations} observations in {wall:.1} s with {taken_cpu:.1} s of CPU time, {:.1} s of the senders'",
+        senders.cpu_seconds
+    );
+
+    let cpu = cpu_seconds();
+    // The log is sealed once it is old enough, which here is at once.
+    aggregator.shared.history.maintain(senders::now(), &[]).await.unwrap();
+    let sealed_cpu = cpu_seconds() - cpu;
+    assert_eq!(aggregator.shared.history.stats().wal_rows, 0, "everything is sealed");
     aggregator.stop().await;
+    let both = taken_cpu + sealed_cpu;
     vec![
-        line("ingest, observations per CPU-second, senders and TLS included", observations / cpu, "1/s", "higher", Some(BUDGET)),
-        line("ingest, observations per second of wall time, 4 streams", observations / wall, "1/s", "higher", None),
+        line("ingest: decode + features + classify + durable, TLS included", observations / taken_cpu, "1/s/core", "higher", Some(BUDGET)),
+        line("ingest: the same, and sealed into Parquet", observations / both, "1/s/core", "higher", None),
+        line(&format!("ingest: observations per second, {FLAT_OUT} streams flat out"), observations / wall, "1/s", "higher", None),
     ]
 }
 
-/// Many streams at 1 Hz, then all of them again at once.
+/// Many streams at 1 Hz, each with its own connection; then all of them again at once.
 async fn many_streams(streams: u64, containers: u64, ticks: u64) -> Vec<Value> {
-    let dir = tempfile::tempdir().unwrap();
-    let (aggregator, channel, token) = open(dir.path()).await;
+    let dir = folder();
+    let aggregator = open(dir.path(), Config::default().history.seal_rows).await;
+    let job = Job { streams, ticks, pace_ms: 1_000, ..job(&aggregator, dir.path(), containers) };
+    let senders = Senders::start(&job);
     let (cpu, began) = (cpu_seconds(), Instant::now());
-    let mut senders = JoinSet::new();
-    for stream in 0..streams {
-        let (channel, token) = (channel_of(&aggregator, dir.path(), stream, &channel).await, token.clone());
-        let blocks = blocks(stream, containers, ticks);
-        senders.spawn(async move { deliver(&channel, &token, stream, containers, blocks, Duration::from_secs(1), 1).await });
-    }
-    let mut lags: Vec<f64> = senders.join_all().await.into_iter().flatten().collect();
+    let steady = senders.send();
     let (wall, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let observations = aggregator.shared.counters.observations.get() as f64;
-    lags.sort_by(f64::total_cmp);
-    let at = |quantile: f64| lags[((lags.len() - 1) as f64 * quantile) as usize];
+    let observations = stored(&aggregator, &job) as f64;
+    eprintln!(
+        "{streams} streams: {observations} observations in {wall:.1} s with {cpu:.1} s of CPU time, {:.1} s of the senders'",
+        steady.cpu_seconds
+    );
 
-    // The storm: every agent comes back at once, with everything unacknowledged of one tick.
-    let storm = Instant::now();
-    let mut senders = JoinSet::new();
-    for stream in 0..streams {
-        let (channel, token) = (channel_of(&aggregator, dir.path(), stream, &channel).await, token.clone());
-        let blocks = blocks(stream, containers, 1);
-        senders.spawn(async move { deliver(&channel, &token, stream, containers, blocks, Duration::ZERO, ticks + 1).await });
-    }
-    senders.join_all().await;
-    let storm = storm.elapsed().as_secs_f64();
+    // The storm: every agent comes back at once, with a handshake, all its containers, and a tick that is not acknowledged.
+    let again = Job { from: ticks + 1, ticks: 1, pace_ms: 0, ..job.clone() };
+    let senders = Senders::start(&again);
+    let began = Instant::now();
+    senders.send();
+    let storm = began.elapsed().as_secs_f64();
     let expected = (streams * (containers + 1) * (ticks + 1)) as f64;
-    let stored = aggregator.shared.counters.observations.get() as f64;
-    let rss = rss_mib();
+    let ratio = stored(&aggregator, &again) as f64 / expected;
+    let refused = aggregator.shared.counters.refused();
+    assert!(refused.is_empty(), "refused: {refused:?}");
     aggregator.stop().await;
     vec![
         line(&format!("{streams} streams x {containers} containers: observations per second"), observations / wall, "1/s", "higher", None),
-        line(&format!("{streams} streams: cores used, senders included"), cpu / wall, "cores", "lower", None),
-        line(&format!("{streams} streams: batch to acknowledgement, p50"), at(0.5), "s", "lower", None),
-        line(&format!("{streams} streams: batch to acknowledgement, p99"), at(0.99), "s", "lower", None),
-        line(&format!("{streams} streams: memory of process, senders included"), rss, "MiB", "lower", None),
+        line(&format!("{streams} streams: cores used, sealing included"), cpu / wall, "cores", "lower", None),
+        line(&format!("{streams} streams: batch to acknowledgement, p50"), steady.lag(0.5), "s", "lower", None),
+        line(&format!("{streams} streams: batch to acknowledgement, p99"), steady.lag(0.99), "s", "lower", None),
+        line(&format!("{streams} streams: highest memory of the process"), highest_rss_mib(), "MiB", "lower", None),
         line(&format!("{streams} streams: reconnect storm until all is acknowledged"), storm, "s", "lower", None),
-        line(&format!("{streams} streams: stored of expected"), stored / expected, "ratio", "higher", Some(1.0)),
+        line(&format!("{streams} streams: stored of expected"), ratio, "ratio", "higher", Some(1.0)),
     ]
 }
 
-async fn open(dir: &Path) -> (Aggregator, Channel, String) {
+/// What history holds. All of it was judged: what the detector had no room for would be cheaper than it should.
+fn stored(aggregator: &Aggregator, job: &Job) -> u64 {
+    let problems = aggregator.shared.problems.lines();
+    assert!(problems.is_empty(), "{problems:?}");
+    let stats = aggregator.shared.history.stats();
+    eprintln!("{} observations stored", stats.rows);
+    assert!(stats.rows >= job.streams * job.ticks * (job.containers + 1), "{} rows", stats.rows);
+    stats.rows
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(std::env::var_os("VEDETTE_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)).unwrap()
+}
+
+async fn open(dir: &Path, seal_rows: u64) -> Aggregator {
     let mut config = Config { data_dir: dir.join("data"), ..Config::default() };
     config.grpc.listen = "127.0.0.1:0".parse().unwrap();
     config.http.listen = "127.0.0.1:0".parse().unwrap();
-    let aggregator = serve::start(config).await.unwrap();
-    let token = std::fs::read_to_string(dir.join("data/agent.token")).unwrap().trim().to_owned();
-    let channel = connect(&aggregator, dir).await;
-    (aggregator, channel, token)
-}
-
-/// A connection serves at most 64 calls at once.
-async fn channel_of(aggregator: &Aggregator, dir: &Path, stream: u64, first: &Channel) -> Channel {
-    if stream < 32 { first.clone() } else { connect(aggregator, dir).await }
-}
-
-async fn connect(aggregator: &Aggregator, dir: &Path) -> Channel {
-    let ca = std::fs::read(dir.join("data/tls/ca.pem")).unwrap();
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
-    Channel::from_shared(format!("https://{}", aggregator.grpc)).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
-}
-
-/// Ticks of a node whose containers do ordinary, slightly different things.
-fn blocks(stream: u64, containers: u64, ticks: u64) -> Vec<v1::ColumnBlock> {
-    let row = |container: u64, tick: u64| {
-        let mut row = Observation::default();
-        let noise = (stream * 31 + container * 17 + tick * 7) % 97;
-        row.set(Column::IntervalUs, 1_000_000 + noise);
-        row.set(Column::CpuUsageUs, 20_000 + noise * 50);
-        row.set(Column::MemoryCurrentBytes, (64 << 20) + noise * 4_096);
-        for column in [Column::NetRxBytes, Column::NetRxPackets, Column::NetTxBytes, Column::NetTxPackets] {
-            row.set(column, 1_000 + noise);
-        }
-        if tick % 5 == container % 5 {
-            row.set(Column::SlowIntervalUs, 5_000_000);
-            for &column in Column::ALL.iter().filter(|column| (21..=80).contains(&column.id())) {
-                row.set(column, noise);
-            }
-        }
-        row
-    };
-    let unix_ms = |tick: u64| now() - (ticks - tick) as i64 * 10;
-    let block = |tick| Block {
-        unix_ms: unix_ms(tick),
-        container_refs: (0..=containers as u32).collect(),
-        rows: (0..=containers).map(|container| row(container, tick)).collect(),
-    };
-    (0..ticks).map(|tick| block(tick).encode()).collect()
-}
-
-/// Sends the blocks at a pace; gives the seconds from each batch to its acknowledgement.
-async fn deliver(
-    channel: &Channel,
-    token: &str,
-    stream: u64,
-    containers: u64,
-    blocks: Vec<v1::ColumnBlock>,
-    pace: Duration,
-    from: u64,
-) -> Vec<f64> {
-    let added = |container_ref| v1::ContainerAdded {
-        container_ref,
-        pod_uid: format!("pod-{stream}-{container_ref}"),
-        container_id: format!("{stream:032x}{container_ref:032x}"),
-        cgroup: format!("/kubepods/{stream}/{container_ref}"),
-        first_seen_unix_ms: now(),
-        already_running: true,
-        ..v1::ContainerAdded::default()
-    };
-    let hello = v1::Hello {
-        node: format!("node-{stream}"),
-        spool_id: u128::from(stream + 1).to_be_bytes().to_vec(),
-        origin: v1::Origin::Live.into(),
-        containers: (1..=containers as u32).map(added).collect(),
-        ..v1::Hello::default()
-    };
-    let (to, messages) = mpsc::channel(16);
-    let said = |message| v1::StreamRequest { message: Some(message) };
-    to.send(said(Message::Hello(hello))).await.unwrap();
-    let mut request = Request::new(ReceiverStream::new(messages));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    let mut answers = IngestServiceClient::new(channel.clone()).stream(request).await.unwrap().into_inner();
-    let last = from + blocks.len() as u64 - 1;
-    let (sent, mut times) = mpsc::channel(blocks.len().max(1));
-    let sender = tokio::spawn(async move {
-        for (place, mut block) in blocks.into_iter().enumerate() {
-            if !pace.is_zero() {
-                block.unix_ms = now();
-            }
-            let batch = v1::Batch { sequence: from + place as u64, block: Some(block), ..v1::Batch::default() };
-            let _ = sent.try_send(Instant::now());
-            to.send(said(Message::Batch(batch))).await.unwrap();
-            tokio::time::sleep(pace).await;
-        }
-        to
-    });
-    let (mut lags, mut acknowledged) = (Vec::new(), from - 1);
-    while acknowledged < last {
-        let answer = answers.message().await.unwrap().expect("the stream goes on");
-        if let Some(stream_response::Message::Acknowledgement(ack)) = answer.message {
-            for _ in acknowledged..ack.sequence {
-                if let Ok(sent) = times.try_recv() {
-                    lags.push(sent.elapsed().as_secs_f64());
-                }
-            }
-            acknowledged = ack.sequence.max(acknowledged);
-        }
+    config.history.seal_rows = seal_rows;
+    if seal_rows == u64::MAX {
+        config.history.seal_after_seconds = 0;
     }
-    drop(sender.await.unwrap());
-    lags
+    let aggregator = serve::start(config).await.unwrap();
+    // Housekeeping looks at history at once, and then after a minute.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    aggregator
 }
 
-fn now() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64
+fn job(aggregator: &Aggregator, dir: &Path, containers: u64) -> Job {
+    Job { address: aggregator.grpc.to_string(), data: dir.join("data"), streams: 1, containers, ticks: 1, from: 1, pace_ms: 0 }
 }
 
 /// CPU time of this process in seconds (`/proc/self/stat`, fields 14 and 15, in ticks of 10 ms).
@@ -231,8 +158,8 @@ fn cpu_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-fn rss_mib() -> f64 {
+fn highest_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
 }

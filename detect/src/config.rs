@@ -33,8 +33,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_workloads: 50_000,
-            max_containers: 100_000,
+            max_workloads: 150_000,
+            max_containers: 150_000,
             max_open_incidents: 10_000,
             max_listed: 100,
             baseline_ready_seconds: 55,

@@ -33,5 +33,6 @@ mod view;
 
 pub use config::{Config, ConfigError};
 pub use detector::Detector;
+pub use fleet::KeyHasher;
 pub use subject::{ContainerAt, NodeHeard, SubjectKey};
 pub use verdict::{Change, ContainerState, Stats, Verdict};
