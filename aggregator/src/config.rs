@@ -108,8 +108,10 @@ impl Default for Tls {
 pub struct Ingest {
     /// Streams at once; one more is refused.
     pub max_streams: usize,
-    /// Nodes that are remembered, replays included; one more is refused.
+    /// Nodes that are remembered, replays included; nodes that left or were replaced make room, else one more is refused.
     pub max_nodes: usize,
+    /// A node that is not heard for so long has been replaced: it is forgotten, and its silence is over. In hours.
+    pub node_retention_hours: u32,
     /// Replay clusters that are remembered; one more is refused.
     pub max_replays: usize,
     /// Containers of one stream; also bounds the rows of a block.
@@ -133,6 +135,7 @@ impl Default for Ingest {
         Self {
             max_streams: 4_096,
             max_nodes: 8_192,
+            node_retention_hours: 24,
             max_replays: 64,
             max_containers: 10_000,
             max_message_bytes: 8 << 20,
@@ -230,6 +233,7 @@ impl Config {
             ("grpc.max_connections", self.grpc.max_connections),
             ("ingest.max_streams", self.ingest.max_streams),
             ("ingest.max_nodes", self.ingest.max_nodes),
+            ("ingest.node_retention_hours", self.ingest.node_retention_hours as usize),
             ("ingest.max_replays", self.ingest.max_replays),
             ("ingest.max_containers", self.ingest.max_containers),
             ("ingest.queue_batches", self.ingest.queue_batches),
@@ -240,6 +244,9 @@ impl Config {
         ];
         if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return value(key, "must be at least 1");
+        }
+        if self.history.retention_replay_percent > 100 {
+            return value("history.retention_replay_percent", "must be at most 100");
         }
         if self.ingest.max_message_bytes < 64 << 10 {
             return value("ingest.max_message_bytes", "must be at least 65536");

@@ -138,6 +138,8 @@ pub struct Counters {
     pub durable_queue: Gauge,
     /// Gone containers, processes and peers forgotten because of a limit.
     pub forgotten: Counter,
+    /// Nodes forgotten because they were replaced.
+    pub nodes_forgotten: Counter,
     /// Appends that failed.
     pub appends_failed: Counter,
     /// Times of containers, processes and peers that were in the future and set to the aggregator's.
@@ -203,6 +205,7 @@ impl Counters {
         registry.register("pipeline_queue", "Batches that wait for the detector", self.pipeline_queue.clone());
         registry.register("durable_queue", "Batches that wait to be durable", self.durable_queue.clone());
         registry.register("forgotten", "Gone containers, processes and peers forgotten because of a limit", self.forgotten.clone());
+        registry.register("nodes_forgotten", "Nodes forgotten because they were replaced", self.nodes_forgotten.clone());
         registry.register("appends_failed", "Batches that could not be made durable", self.appends_failed.clone());
         registry.register("times_ahead", "Times in the future that were set to the aggregator's", self.times_ahead.clone());
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());

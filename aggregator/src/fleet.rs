@@ -2,19 +2,25 @@
 
 mod container;
 mod node;
+mod room;
 mod select;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    hash::BuildHasherDefault,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use vedette_detect::KeyHasher;
 use vedette_proto::{Observation, v1};
+
+use crate::store::StoredNode;
 
 use container::ContainerRecord;
 pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 pub use node::NodeId;
 use node::NodeRecord;
+pub use room::FleetFull;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -25,17 +31,8 @@ pub struct Limits {
     pub max_replays: usize,
     /// Gone containers, all nodes together; the longest gone is forgotten first.
     pub max_gone_containers: usize,
-}
-
-/// A node that cannot be remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FleetFull {
-    /// Too many nodes.
-    #[error("{0} nodes are known already, the limit of ingest.max_nodes")]
-    Nodes(usize),
-    /// Too many replays connected at once.
-    #[error("{0} replays are connected already, the limit of ingest.max_replays")]
-    Replays(usize),
+    /// A node of the own cluster that is not heard for so long has been replaced, milliseconds.
+    pub node_retention_ms: i64,
 }
 
 /// The counts that `GetStatus` and `/metrics` show.
@@ -51,6 +48,8 @@ pub struct FleetStatus {
     pub containers_gone: u64,
     /// Gone containers, processes and peers forgotten because of a limit.
     pub forgotten: u64,
+    /// Nodes forgotten because they were replaced: they said goodbye, or were not heard for too long.
+    pub nodes_forgotten: u64,
 }
 
 /// Nodes and containers as last heard.
@@ -66,9 +65,12 @@ struct State {
     next_node: u32,
     nodes: HashMap<NodeId, NodeRecord>,
     by_name: BTreeMap<(String, String), NodeId>,
-    containers: HashMap<u64, ContainerRecord>,
+    containers: HashMap<u64, ContainerRecord, BuildHasherDefault<KeyHasher>>,
     gone: VecDeque<u64>,
     forgotten: u64,
+    nodes_forgotten: u64,
+    /// Those of them that nobody was told of yet.
+    untold: Vec<NodeId>,
 }
 
 impl Fleet {
@@ -130,20 +132,22 @@ impl Fleet {
             containers_alive: (state.containers.len() - state.gone.len()) as u64,
             containers_gone: state.gone.len() as u64,
             forgotten: state.forgotten,
+            nodes_forgotten: state.nodes_forgotten,
         }
     }
 
     /// A stream of this node opened.
     ///
     /// # Errors
-    /// [`FleetFull`] when the node is new and there is no room; the longest unheard replay makes room for a new one.
+    /// [`FleetFull`] when the node is new and there is no room. Nodes that were replaced make room, and so does the longest unheard
+    /// replay for a new one.
     pub fn connected(&self, cluster: &str, hello: &v1::Hello, now_unix_ms: i64) -> Result<NodeId, FleetFull> {
         let mut state = self.write();
         let name = (cluster.to_owned(), hello.node.clone());
         let id = match state.by_name.get(&name) {
             Some(&id) => id,
             None => {
-                self.make_room(&mut state, cluster)?;
+                self.make_room(&mut state, cluster, now_unix_ms)?;
                 let id = NodeId(state.next_node);
                 state.next_node += 1;
                 state.nodes.insert(id, NodeRecord::new(cluster, &hello.node));
@@ -157,24 +161,21 @@ impl Fleet {
         Ok(id)
     }
 
-    fn make_room(&self, state: &mut State, cluster: &str) -> Result<(), FleetFull> {
-        if cluster != self.cluster && !state.by_name.keys().any(|(known, _)| known == cluster) {
-            let mut replays: BTreeMap<&str, (u32, i64)> = BTreeMap::new();
-            for node in state.nodes.values().filter(|node| node.message.cluster != self.cluster) {
-                let (streams, heard) = replays.entry(&node.message.cluster).or_insert((0, 0));
-                *streams += node.streams;
-                *heard = node.message.last_heard_unix_ms.max(*heard);
-            }
-            if replays.len() >= self.limits.max_replays {
-                let idle = replays.iter().filter(|(_, (streams, _))| *streams == 0).min_by_key(|(_, (_, heard))| *heard);
-                let oldest = idle.map(|(name, _)| (*name).to_owned()).ok_or(FleetFull::Replays(replays.len()))?;
-                state.forget_cluster(&oldest);
-            }
+    /// Knows the nodes of an earlier run again, as many as there is room for.
+    pub fn restore(&self, nodes: Vec<StoredNode>) {
+        let mut state = self.write();
+        for node in nodes.into_iter().take(self.limits.max_nodes) {
+            let id = NodeId(state.next_node);
+            state.next_node += 1;
+            state.by_name.insert((self.cluster.clone(), node.name.clone()), id);
+            state.nodes.insert(id, NodeRecord::restored(&self.cluster, node));
         }
-        if state.nodes.len() >= self.limits.max_nodes {
-            return Err(FleetFull::Nodes(state.nodes.len()));
-        }
-        Ok(())
+    }
+
+    /// The nodes of the own cluster, as the next run should know them.
+    #[must_use]
+    pub fn own_nodes(&self) -> Vec<StoredNode> {
+        self.read().nodes.values().filter(|node| node.message.cluster == self.cluster).map(NodeRecord::stored).collect()
     }
 
     /// A stream of this node ended.
@@ -298,7 +299,7 @@ impl Fleet {
 
     /// Names of the clusters that are remembered: the own one and replays.
     #[must_use]
-    pub fn clusters(&self) -> std::collections::HashSet<String> {
+    pub fn clusters(&self) -> HashSet<String> {
         self.read().by_name.keys().map(|(cluster, _)| cluster.clone()).collect()
     }
 
@@ -317,18 +318,6 @@ impl Fleet {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn forget_cluster(&mut self, cluster: &str) {
-        self.nodes.retain(|_, node| node.message.cluster != cluster);
-        self.by_name.retain(|(known, _), _| known != cluster);
-        let before = self.containers.len();
-        self.containers.retain(|_, record| record.message.workload.as_ref().is_none_or(|workload| workload.cluster != cluster));
-        self.forgotten += (before - self.containers.len()) as u64;
-        let State { gone, containers, .. } = self;
-        gone.retain(|key| containers.contains_key(key));
     }
 }
 

@@ -61,6 +61,8 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     pages.containers_gone.set(status.containers_gone as i64);
     let counted = pages.counters.forgotten.get();
     pages.counters.forgotten.inc_by(status.forgotten.saturating_sub(counted));
+    let counted = pages.counters.nodes_forgotten.get();
+    pages.counters.nodes_forgotten.inc_by(status.nodes_forgotten.saturating_sub(counted));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &pages.registry) {
         Ok(()) => {

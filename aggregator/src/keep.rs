@@ -88,16 +88,19 @@ async fn durable(
     (peer, sequence, rows, outcome)
 }
 
-/// Saves incidents and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem.
+/// Saves incidents and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem. `open` are
+/// those that an earlier run left open.
 pub async fn incidents(
     store: Store,
     mut queue: mpsc::Receiver<Change>,
+    open: Vec<v1::Incident>,
     changes: broadcast::Sender<v1::WatchIncidentsResponse>,
     counters: Arc<Counters>,
     problems: Arc<Problems>,
 ) {
     // Bounded by detect.max_open_incidents.
-    let mut open: HashMap<u64, v1::Severity> = HashMap::new();
+    let mut open: HashMap<u64, v1::Severity> = open.iter().map(|incident| (incident.id, incident.severity())).collect();
+    count_open(&open, &counters);
     while let Some(Change { change, incident, reasoning }) = queue.recv().await {
         match store.save_incident(&incident, &reasoning).await {
             Ok(()) => problems.clear(Source::Store),
@@ -114,14 +117,18 @@ pub async fn incidents(
             0 => open.insert(incident.id, incident.severity()),
             _ => open.remove(&incident.id),
         };
-        let mut by_severity = BTreeMap::new();
-        for severity in open.values() {
-            *by_severity.entry(*severity).or_insert(0) += 1;
-        }
-        counters.incidents_open(&by_severity);
+        count_open(&open, &counters);
         // Nobody watching is no error.
         let _ = changes.send(v1::WatchIncidentsResponse { change: change.into(), incident: Some(incident) });
     }
+}
+
+fn count_open(open: &HashMap<u64, v1::Severity>, counters: &Counters) {
+    let mut by_severity = BTreeMap::new();
+    for severity in open.values() {
+        *by_severity.entry(*severity).or_insert(0) += 1;
+    }
+    counters.incidents_open(&by_severity);
 }
 
 #[cfg(test)]

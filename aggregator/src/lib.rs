@@ -19,6 +19,7 @@ mod maintain;
 pub mod pipeline;
 pub mod problems;
 pub mod query;
+mod roll;
 mod roster;
 pub mod serve;
 mod services;

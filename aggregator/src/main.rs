@@ -32,6 +32,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Raises the soft limit on open files to the hard one: every agent has a connection, and a service is often started with room for a
+/// thousand files only.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only where it would not help anyway.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another crypto provider is installed already");
@@ -47,6 +56,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("configuration is valid");
         return Ok(());
     }
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

@@ -229,8 +229,10 @@ impl Pipeline {
         let mut verdicts = Vec::with_capacity(block.rows.len());
         let mut keys = Vec::with_capacity(block.rows.len());
         let mut known = Vec::with_capacity(block.rows.len());
+        let node = block.container_refs.contains(&0).then(|| self.node(peer));
+        let stream = self.roster.stream(peer.id);
         for (place, &reference) in block.container_refs.iter().enumerate() {
-            let key = if reference == 0 { Some(self.node(peer)) } else { self.roster.key(peer.id, reference) };
+            let key = if reference == 0 { node } else { stream.and_then(|stream| stream.key(reference)) };
             // Another stream of the node may have said that the container is gone: then this row is the last of it.
             let Some((key, subject)) = key.and_then(|key| Some((key, Arc::clone(&self.roster.place(key)?.subject)))) else { continue };
             let verdict = self.detector.observe(SubjectKey(key), origin, unix_ms, &block.rows[place]);
@@ -295,6 +297,7 @@ impl Pipeline {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
             self.fleet.baseline(states);
             self.forget_unheard(now_unix_ms);
+            self.forget_replaced(now_unix_ms);
             self.tell_limits();
             let clusters: std::collections::HashSet<String> = self.fleet.clusters();
             self.event_time.retain(|cluster, _| clusters.contains(&**cluster));
@@ -307,6 +310,16 @@ impl Pipeline {
             for key in self.roster.node_over(node) {
                 self.detector.container_removed(SubjectKey(key), &removed, v1::Origin::Late);
                 self.fleet.container_removed(key, now_unix_ms);
+            }
+        }
+    }
+
+    /// Nodes that the fleet does not know any more.
+    fn forget_replaced(&mut self, now_unix_ms: i64) {
+        let removed = v1::ContainerRemoved { unix_ms: now_unix_ms, ..v1::ContainerRemoved::default() };
+        for node in self.fleet.forget_replaced(now_unix_ms) {
+            for key in self.roster.node_over(node) {
+                self.detector.container_removed(SubjectKey(key), &removed, v1::Origin::Late);
             }
         }
     }

@@ -11,6 +11,8 @@ pub enum Source {
     Sealing,
     /// Incidents cannot be saved.
     Store,
+    /// Nodes cannot be saved.
+    Roll,
     /// The identity file has errors.
     Identity,
     /// The certificate cannot be renewed.

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::BuildHasherDefault,
     sync::Arc,
 };
 
-use vedette_detect::{ContainerAt, SubjectKey};
+use vedette_detect::{ContainerAt, KeyHasher, SubjectKey};
 use vedette_history::Subject;
 use vedette_proto::v1;
 
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Place {
     pub node_id: NodeId,
+    /// The stream that referred to it last, and its reference there.
+    named_by: (u64, u32),
     pub subject: Arc<Subject>,
     pub added: v1::ContainerAdded,
 }
@@ -56,7 +59,7 @@ type Identity = (NodeId, String, String);
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     next_key: u64,
-    places: HashMap<u64, Place>,
+    places: HashMap<u64, Place, BuildHasherDefault<KeyHasher>>,
     by_identity: HashMap<Identity, u64>,
     by_node: HashMap<NodeId, HashSet<u64>>,
     nodes: HashMap<NodeId, u64>,
@@ -69,6 +72,12 @@ pub(crate) struct Stream {
     node_id: NodeId,
     cluster: Arc<str>,
     keys: HashMap<u32, u64>,
+}
+
+impl Stream {
+    pub fn key(&self, reference: u32) -> Option<u64> {
+        self.keys.get(&reference).copied()
+    }
 }
 
 /// What adding a container came to.
@@ -87,8 +96,18 @@ impl Roster {
         if let Some(key) = self.key(peer.id, reference).filter(|key| self.places.contains_key(key)) {
             return Met::Known(key);
         }
-        let met = match self.by_identity.get(&identity) {
-            Some(&key) => Met::Known(key),
+        // A cgroup made anew under its old name, as a service that is started again has it, is another container: its stream gives it
+        // another reference. The higher one is the later.
+        let (known, newest) = match self.by_identity.get(&identity).and_then(|&key| Some((key, self.places.get_mut(&key)?))) {
+            Some((_, place)) if place.named_by.0 == peer.id => (None, reference > place.named_by.1),
+            Some((key, place)) => {
+                place.named_by = (peer.id, reference);
+                (Some(key), true)
+            }
+            None => (None, true),
+        };
+        let met = match known {
+            Some(key) => Met::Known(key),
             None => {
                 let subject = Subject {
                     cluster: peer.cluster.to_string(),
@@ -99,8 +118,10 @@ impl Roster {
                     pod_name: named.pod_name,
                     cgroup: added.cgroup.clone(),
                 };
-                let key = self.insert(peer.node_id, subject, added);
-                self.by_identity.insert(identity, key);
+                let key = self.insert(peer, subject, added);
+                if newest {
+                    self.by_identity.insert(identity, key);
+                }
                 self.by_node.entry(peer.node_id).or_default().insert(key);
                 Met::New(key)
             }
@@ -141,20 +162,25 @@ impl Roster {
             ..v1::Workload::default()
         };
         let subject = Subject { cluster: peer.cluster.to_string(), node: peer.node.clone(), workload, ..Subject::default() };
-        let key = self.insert(peer.node_id, subject, v1::ContainerAdded { already_running: true, ..v1::ContainerAdded::default() });
+        let key = self.insert(peer, subject, v1::ContainerAdded { already_running: true, ..v1::ContainerAdded::default() });
         self.nodes.insert(peer.node_id, key);
         (key, true)
     }
 
-    fn insert(&mut self, node_id: NodeId, subject: Subject, added: v1::ContainerAdded) -> u64 {
+    fn insert(&mut self, peer: &Peer, subject: Subject, added: v1::ContainerAdded) -> u64 {
         let key = self.next_key;
         self.next_key += 1;
-        self.places.insert(key, Place { node_id, subject: Arc::new(subject), added });
+        let named_by = (peer.id, added.container_ref);
+        self.places.insert(key, Place { node_id: peer.node_id, named_by, subject: Arc::new(subject), added });
         key
     }
 
     pub fn key(&self, stream: u64, reference: u32) -> Option<u64> {
-        self.streams.get(&stream)?.keys.get(&reference).copied()
+        self.stream(stream)?.key(reference)
+    }
+
+    pub fn stream(&self, stream: u64) -> Option<&Stream> {
+        self.streams.get(&stream)
     }
 
     pub fn place(&self, key: u64) -> Option<&Place> {
@@ -183,7 +209,9 @@ impl Roster {
             keys.remove(&key);
         }
         let identity = (place.node_id, place.added.cgroup, place.added.container_id);
-        self.by_identity.remove(&identity);
+        if self.by_identity.get(&identity) == Some(&key) {
+            self.by_identity.remove(&identity);
+        }
         true
     }
 
@@ -202,7 +230,7 @@ impl Roster {
         self.streams.remove(&stream);
     }
 
-    /// A replay's node is over.
+    /// A replay's node is over, or a node was replaced.
     pub fn node_over(&mut self, node_id: NodeId) -> Vec<u64> {
         let gone: Vec<u64> = self.of_node(node_id).chain(self.nodes.get(&node_id).copied()).collect();
         for &key in &gone {

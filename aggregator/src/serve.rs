@@ -14,7 +14,7 @@ use tokio::{
 use tonic::{service::interceptor::InterceptedService, transport::Server};
 use vedette_detect::Detector;
 use vedette_history::{History, HistoryError};
-use vedette_proto::v1::ingest_service_server::IngestServiceServer;
+use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
 
 use crate::{
     CHANGES_KEPT, Config, Shared, accept, clock,
@@ -27,8 +27,9 @@ use crate::{
     ingest::{Door, IngestApi, Turns, Work},
     keep, maintain, pipeline,
     problems::{Problems, Source},
+    roll::Roll,
     services,
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoredIncident},
     tls::{Certificates, TlsError},
     token::{Role, TokenError, Tokens},
 };
@@ -102,6 +103,7 @@ pub struct Aggregator {
     work: mpsc::Sender<Work>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     http_server: JoinHandle<std::io::Result<()>>,
+    roll: JoinHandle<Roll>,
     tasks: Vec<JoinHandle<()>>,
     chain: Vec<JoinHandle<()>>,
     _data_dir: DataDir,
@@ -124,11 +126,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let store = Store::open(&data_dir.path().join("store.sqlite")).await?;
 
     let started_unix_ms = clock::unix_ms();
-    let closed = store.close_stale_incidents(started_unix_ms).await?;
-    if !closed.is_empty() {
-        tracing::warn!(incidents = closed.len(), "closed incidents that were open when the aggregator ended");
-    }
-    let next_incident_id = store.next_incident_id().await?;
+    let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
+    let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
     let shared = Shared {
         cluster: config.cluster.as_str().into(),
         history: history.clone(),
@@ -139,6 +138,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
                 max_nodes: config.ingest.max_nodes,
                 max_replays: config.ingest.max_replays,
                 max_gone_containers: config.ingest.max_gone_containers,
+                node_retention_ms: i64::from(config.ingest.node_retention_hours) * 3_600_000,
             },
         )),
         counters: Arc::default(),
@@ -146,8 +146,12 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         changes: broadcast::Sender::new(CHANGES_KEPT),
         started_unix_ms,
     };
+    let known = store.nodes(&config.cluster).await?;
+    let roll = Roll::new(Arc::clone(&shared.cluster), Arc::clone(&shared.fleet), store.clone(), Arc::clone(&shared.problems), &known);
+    shared.fleet.restore(known);
     let (stop, stopping) = watch::channel(false);
-    let (work, chain) = chain(&config, &shared, next_incident_id);
+    let roll = tokio::spawn(roll.run(stopping.clone()));
+    let (work, chain) = chain(&config, &shared, detector, open);
 
     let door = Arc::new(Door {
         cluster: Arc::clone(&shared.cluster),
@@ -189,7 +193,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     };
     let http_server = tokio::spawn(async move { axum::serve(http, pages).with_graceful_shutdown(shutdown).await });
     tracing::info!(grpc = %grpc_address, http = %http_address, cluster = %config.cluster, data_dir = %config.data_dir.display(), "serving");
-    Ok(Aggregator { grpc: grpc_address, http: http_address, shared, stop, work, server, http_server, tasks, chain, _data_dir: data_dir })
+    let (grpc, http) = (grpc_address, http_address);
+    Ok(Aggregator { grpc, http, shared, stop, work, server, http_server, roll, tasks, chain, _data_dir: data_dir })
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -199,8 +204,25 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, address))
 }
 
+/// Gives the detector the incidents of the own cluster that an earlier run left open, and resolves the others: a replay ended with the
+/// run. Gives those that are open.
+async fn restore(store: &Store, detector: &mut Detector, cluster: &str, now_unix_ms: i64) -> Result<Vec<Incident>, StoreError> {
+    let mut open = Vec::new();
+    for stored in store.open_incidents().await? {
+        let StoredIncident { incident, reasoning } = stored.clone();
+        let own = incident.workload.as_ref().is_some_and(|workload| workload.cluster == cluster);
+        if own && detector.restore(incident, reasoning) {
+            open.push(stored.incident);
+        } else {
+            tracing::warn!(incident = stored.incident.id, "closed an incident that was open when the aggregator ended");
+            store.close_stale_incident(stored, now_unix_ms).await?;
+        }
+    }
+    Ok(open)
+}
+
 /// Starts pipeline, keeper and incident writer: each ends when the one before it did and its queue is empty.
-fn chain(config: &Config, shared: &Shared, next_incident_id: u64) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
+fn chain(config: &Config, shared: &Shared, detector: Detector, open: Vec<Incident>) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
     let (work, queue) = mpsc::channel(config.ingest.queue_batches);
     let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
     let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
@@ -210,7 +232,7 @@ fn chain(config: &Config, shared: &Shared, next_incident_id: u64) -> (mpsc::Send
         shared.problems.state(Source::Identity, error.to_string());
     }
     let pipeline = pipeline::Pipeline::new(pipeline::Parts {
-        detector: Detector::new(config.detect.clone(), next_incident_id),
+        detector,
         identity,
         fleet: Arc::clone(&shared.fleet),
         counters: Arc::clone(&shared.counters),
@@ -222,7 +244,7 @@ fn chain(config: &Config, shared: &Shared, next_incident_id: u64) -> (mpsc::Send
     });
     let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
     let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
-    let writer = keep::incidents(shared.store.clone(), saved, shared.changes.clone(), counters, problems);
+    let writer = keep::incidents(shared.store.clone(), saved, open, shared.changes.clone(), counters, problems);
     (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer)])
 }
 
@@ -251,6 +273,10 @@ impl Aggregator {
         let _ = self.work.send(Work::Stop).await;
         for task in self.tasks.into_iter().chain(self.chain) {
             let _ = task.await;
+        }
+        // Who said goodbye until the last moment left.
+        if let Ok(mut roll) = self.roll.await {
+            roll.save(0).await;
         }
         self.shared.store.close().await;
         if let Err(error) = self.shared.history.close().await {

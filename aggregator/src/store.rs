@@ -1,9 +1,10 @@
-//! What outlives observations: labels, answers, incidents and the audit log, in one SQLite file.
+//! What outlives observations: labels, answers, incidents, nodes and the audit log, in one SQLite file.
 
 mod answers;
 mod audit;
 mod incidents;
 mod labels;
+mod nodes;
 mod schema;
 
 use std::{
@@ -20,6 +21,7 @@ pub use answers::NewAnswer;
 pub use audit::AuditRow;
 pub use incidents::{IncidentFilter, StoredIncident};
 pub use labels::LabelFilter;
+pub use nodes::StoredNode;
 
 /// Most rows of labels, retractions among them; beyond it new ones are refused.
 pub const MAX_LABELS: u64 = 1_000_000;

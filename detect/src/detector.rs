@@ -10,7 +10,8 @@ use crate::{
     container::{Container, Place},
     facts::{self, Fact},
     fleet::Fleet,
-    incident::{Incidents, Report, Topic},
+    fold::{Report, Topic},
+    incident::Incidents,
     judge::{self, Surroundings},
     pods::Failure,
     prior::Prior,
@@ -21,10 +22,10 @@ use crate::{
 
 /// All classifier and incident state.
 pub struct Detector {
-    config: Config,
-    fleet: Fleet,
-    incidents: Incidents,
-    silence: Silence,
+    pub(crate) config: Config,
+    pub(crate) fleet: Fleet,
+    pub(crate) incidents: Incidents,
+    pub(crate) silence: Silence,
     stats: Stats,
 }
 
@@ -80,7 +81,8 @@ impl Detector {
         if at.container_id.is_empty() {
             return;
         }
-        if let Some(failures) = pod.added(workload, added, window_ms) {
+        let least = if self.incidents.is_failing(workload) { 1 } else { t::FAILURES };
+        if let Some(failures) = pod.added(workload, added, window_ms, least) {
             let origin = match self.fleet.clusters[cluster as usize].origin {
                 _ if live => Origin::Live,
                 Origin::Live => Origin::Late,
@@ -98,10 +100,11 @@ impl Detector {
         let failure = Failure { unix_ms: removed.unix_ms, lived_ms: known.then_some((removed.unix_ms - container.first_seen_ms).max(0)) };
         let restarts = container.restarts;
         let window_ms = i64::from(self.config.crash_loop_window_seconds) * 1_000;
+        let least = if self.incidents.is_failing(place.workload) { 1 } else { t::FAILURES };
         let pod = &mut self.fleet.pods[place.pod as usize];
         pod.alive = pod.alive.saturating_sub(1);
         if removed.pod_remains
-            && let Some(failures) = pod.removed(place.slot, place.workload, restarts, failure, window_ms)
+            && let Some(failures) = pod.removed(place.slot, place.workload, restarts, failure, window_ms, least)
         {
             self.crash_loop(key, &failures, origin);
         }
@@ -158,6 +161,7 @@ impl Detector {
             pod: &mut self.fleet.pods[place.pod as usize],
             ready_s,
             frozen,
+            was_odd: frozen && self.incidents.was_odd(place.workload),
         };
         around.workload.node = place.node;
         around.workload.last_ms = around.workload.last_ms.max(unix_ms);
@@ -196,7 +200,8 @@ impl Detector {
         self.with_facts(key, facts, origin, unix_ms, verdict)
     }
 
-    /// Judges the silence of nodes; `now_unix_ms` is the aggregator's clock. Give all nodes, about once a second.
+    /// Judges the silence of nodes; `now_unix_ms` is the aggregator's clock. Give all nodes, about once a second: also those known from
+    /// before a restart.
     pub fn nodes(&mut self, now_unix_ms: i64, nodes: &[NodeHeard<'_>]) {
         let Self { config, fleet, incidents, silence, .. } = self;
         silence.judge(config, fleet, incidents, now_unix_ms, nodes);
@@ -268,7 +273,7 @@ impl Detector {
         }
     }
 
-    fn workload(&mut self, cluster: u32, node: u32, name: &v1::Workload) -> Option<u32> {
+    pub(crate) fn workload(&mut self, cluster: u32, node: u32, name: &v1::Workload) -> Option<u32> {
         let incidents = &self.incidents;
         let limit = self.config.max_workloads;
         let (place, evicted) = self.fleet.workload(cluster, node, name, limit, |workload| incidents.is_open(workload))?;
@@ -301,7 +306,9 @@ impl Detector {
     fn crash_loop(&mut self, key: SubjectKey, failures: &[Failure], origin: Origin) {
         let Some(fact) = facts::of_failures(failures) else { return };
         let unix_ms = failures.last().map_or(fact.onset_ms, |last| last.unix_ms);
-        self.report_fact(key, fact, judge::most_severe(origin), origin, unix_ms);
+        // Fewer failures than make a crash loop keep alive the one that is open: its back-off may be longer than the window.
+        let strength = if failures.len() >= t::FAILURES { 1.0 } else { t::HOLD };
+        self.report(key, fact, strength, judge::most_severe(origin), origin, unix_ms);
     }
 
     fn with_facts(&mut self, key: SubjectKey, facts: Vec<Fact>, origin: Origin, unix_ms: i64, verdict: Verdict) -> Verdict {
@@ -319,11 +326,17 @@ impl Detector {
     }
 
     fn report_fact(&mut self, key: SubjectKey, fact: Fact, most: Severity, origin: Origin, unix_ms: i64) {
+        self.report(key, fact, 1.0, most, origin, unix_ms);
+    }
+
+    /// A fact, or, with a strength below [`t::OPEN`], what is not one yet and only keeps alive what is open.
+    fn report(&mut self, key: SubjectKey, fact: Fact, strength: f32, most: Severity, origin: Origin, unix_ms: i64) {
         let Some(container) = self.fleet.containers.get(&key) else { return };
         let place = container.place;
         let workload = &self.fleet.workloads[place.workload as usize];
-        let mut evidence = vec![fact.evidence];
-        if most > Severity::Note {
+        let holds = strength >= t::OPEN;
+        let mut evidence = if holds { vec![fact.evidence] } else { Vec::new() };
+        if most > Severity::Note && holds {
             judge::process_evidence(workload, unix_ms, &mut evidence);
         }
         self.incidents.report(Report {
@@ -334,8 +347,8 @@ impl Detector {
             topic: if fact.kind == Kind::CrashLoop { Topic::Failures } else { Topic::Behaviour },
             least: Severity::Note,
             effect: None,
-            strength: 1.0,
-            fact: true,
+            strength,
+            fact: holds,
             most,
             onset_ms: fact.onset_ms,
             unix_ms,

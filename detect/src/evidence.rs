@@ -163,6 +163,18 @@ pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
     all
 }
 
+/// Names of what is said of silence; its numbers grow.
+pub const SILENT_NODE: &str = "silent_node";
+/// Of many nodes at once.
+pub const SILENT_NODES: &str = "silent_nodes";
+/// Of a sensor that sees nothing.
+pub const BLIND_SENSOR: &str = "blind_sensor";
+
+/// Whether it is about silence.
+pub fn is_silence(evidence: &v1::Evidence) -> bool {
+    [SILENT_NODE, SILENT_NODES, BLIND_SENSOR].contains(&evidence.feature.as_str())
+}
+
 /// Evidence that is no feature.
 pub fn fact(name: &str, family: v1::Family, sentence: String, observed: Option<f64>, unit: &str, unix_ms: i64, rank: f32) -> Ranked {
     let evidence = v1::Evidence {

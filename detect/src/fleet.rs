@@ -288,6 +288,11 @@ impl Fleet {
         Some((place, evicted))
     }
 
+    /// The workload with a name, if it is known.
+    pub fn known_workload(&self, name: &v1::Workload) -> Option<u32> {
+        self.workload_of.get(name).copied()
+    }
+
     pub fn workload_count(&self) -> usize {
         self.workload_of.len()
     }

@@ -25,6 +25,8 @@ pub struct Surroundings<'a> {
     pub ready_s: f32,
     /// An incident of the workload is open: nothing is learnt.
     pub frozen: bool,
+    /// What it does was beyond its normal when that normal was still known: the cold levels speak in full.
+    pub was_odd: bool,
 }
 
 /// A signature that persists, ready to be reported.
@@ -62,7 +64,7 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
         node_cores: around.node.cores,
         node_fs_loss: around.node.fs_loss,
         ready_s: around.ready_s,
-        cold_weight: if container.past_unknown || cpu_ready { COLD_UNSURE } else { 1.0 },
+        cold_weight: cold_weight(container, around.was_odd, cpu_ready),
     };
     let odd = view::odd(&view, &fresh);
     if odd == 0 && container.heat() < CALM {
@@ -83,6 +85,10 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     container.score = container.heat();
     learn(container, around, &fresh, now);
     suspicion(container, around, unix_ms, &fresh, cpu_ready)
+}
+
+fn cold_weight(container: &Container, was_odd: bool, cpu_ready: bool) -> f32 {
+    if cpu_ready || container.past_unknown && !was_odd { COLD_UNSURE } else { 1.0 }
 }
 
 fn share_traffic(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh) {
@@ -165,7 +171,7 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
         node_cores: around.node.cores,
         node_fs_loss: around.node.fs_loss,
         ready_s: around.ready_s,
-        cold_weight: if container.past_unknown || cpu_ready { COLD_UNSURE } else { 1.0 },
+        cold_weight: cold_weight(container, around.was_odd, cpu_ready),
     };
     let mut evidence = evidence::of(&view, signature, unix_ms);
     process_evidence(around.workload, unix_ms, &mut evidence);

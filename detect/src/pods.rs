@@ -71,8 +71,9 @@ impl Pod {
         self.places.last_mut()
     }
 
-    /// A container took a place. Predecessors that came and went unseen count as failures, unless the place is new to us.
-    pub fn added(&mut self, workload: u32, added: &v1::ContainerAdded, window_ms: i64) -> Option<Vec<Failure>> {
+    /// A container took a place. Predecessors that came and went unseen count as failures, unless the place is new to us. Gives the
+    /// failures of its place if they are `least` or more.
+    pub fn added(&mut self, workload: u32, added: &v1::ContainerAdded, window_ms: i64, least: usize) -> Option<Vec<Failure>> {
         let unix_ms = added.first_seen_unix_ms;
         self.touched_ms = self.touched_ms.max(unix_ms);
         let place = self.place(added.slot, workload, added.restarts)?;
@@ -80,13 +81,21 @@ impl Pod {
         place.ended = place.ended.max(added.restarts);
         let mut crash_loop = None;
         for _ in 0..missed {
-            crash_loop = place.failed(Failure { unix_ms, lived_ms: None }, window_ms);
+            crash_loop = place.failed(Failure { unix_ms, lived_ms: None }, window_ms, least);
         }
         crash_loop
     }
 
-    /// A container ended; gives the failures of its place if they are a crash loop.
-    pub fn removed(&mut self, slot: u32, workload: u32, restarts: u32, failure: Failure, window_ms: i64) -> Option<Vec<Failure>> {
+    /// A container ended; gives the failures of its place if they are `least` or more: a crash loop, or one that goes on.
+    pub fn removed(
+        &mut self,
+        slot: u32,
+        workload: u32,
+        restarts: u32,
+        failure: Failure,
+        window_ms: i64,
+        least: usize,
+    ) -> Option<Vec<Failure>> {
         self.touched_ms = self.touched_ms.max(failure.unix_ms);
         let place = self.place(slot, workload, restarts)?;
         // Told already, by its successor.
@@ -94,12 +103,12 @@ impl Pod {
             return None;
         }
         place.ended = restarts + 1;
-        place.failed(failure, window_ms)
+        place.failed(failure, window_ms, least)
     }
 }
 
 impl PlaceInPod {
-    fn failed(&mut self, failure: Failure, window_ms: i64) -> Option<Vec<Failure>> {
+    fn failed(&mut self, failure: Failure, window_ms: i64, least: usize) -> Option<Vec<Failure>> {
         if failure.lived_ms.is_some_and(|lived| lived > t::FAILURE_LIFE_MS) {
             self.failures.clear();
             return None;
@@ -109,6 +118,6 @@ impl PlaceInPod {
             self.failures.remove(0);
         }
         self.failures.push(failure);
-        (self.failures.len() >= t::FAILURES).then(|| self.failures.clone())
+        (self.failures.len() >= least).then(|| self.failures.clone())
     }
 }

@@ -8,7 +8,8 @@ use crate::{
     Config, NodeHeard,
     evidence::{self, Ranked},
     fleet::Fleet,
-    incident::{Incidents, Report, Topic},
+    fold::{Report, Topic},
+    incident::Incidents,
 };
 
 /// This many silent nodes, and [`MANY_SHARE`] of all, are one incident about ourselves.
@@ -22,7 +23,7 @@ const TAIL_MS: i64 = 120_000;
 /// A sensor that fails for a moment is not blind yet.
 const BLIND_AFTER_MS: i64 = 10_000;
 /// Ends only by being heard.
-const UNTIL_HEARD_MS: i64 = i64::MAX / 4;
+pub const UNTIL_HEARD_MS: i64 = i64::MAX / 4;
 
 /// What was said of nodes so far; bounded by the nodes given.
 #[derive(Default)]
@@ -57,11 +58,22 @@ struct Roll<'a> {
     all: usize,
     /// Not silent yet, but almost.
     soon: usize,
+    /// Not heard yet, since the aggregator itself listens for a moment only.
+    unknown: usize,
     silent: Silent<'a>,
 }
 
-/// Silent nodes, and since when.
-type Silent<'a> = Vec<(&'a NodeHeard<'a>, i64)>;
+type Silent<'a> = Vec<SilentNode<'a>>;
+
+/// A silent node.
+#[derive(Clone, Copy)]
+struct SilentNode<'a> {
+    node: &'a NodeHeard<'a>,
+    /// When it was last heard.
+    since_ms: i64,
+    /// From when its silence counts: nobody listened while the aggregator was down.
+    counts_from_ms: i64,
+}
 
 impl Roll<'_> {
     /// Somebody is silent, and too many are, or are about to be, for it to be their own.
@@ -75,22 +87,30 @@ impl Roll<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
     Heard,
-    Silent { since_ms: i64 },
+    Silent {
+        counts_from_ms: i64,
+    },
     Soon,
     Blind,
+    /// Nobody can say yet: what is open because of it stays, and nothing opens.
+    Unknown,
 }
 
 fn presence(config: &Config, now_ms: i64, node: &NodeHeard<'_>) -> Presence {
     let meant = node.left || node.cordoned_or_deleted;
-    let grace_ms = i64::from(config.silence_start_grace_seconds) * 1_000;
-    let starting = now_ms - node.aggregator_started_unix_ms < grace_ms;
-    let silent_ms = now_ms - node.last_heard_unix_ms;
-    if meant || starting || node.last_heard_unix_ms <= 0 {
+    if meant || node.last_heard_unix_ms <= 0 {
         return Presence::Heard;
     }
+    let started_ms = node.aggregator_started_unix_ms;
+    if now_ms - started_ms < i64::from(config.silence_start_grace_seconds) * 1_000 {
+        let heard = node.last_heard_unix_ms >= started_ms && !node.blind;
+        return if heard { Presence::Heard } else { Presence::Unknown };
+    }
+    let counts_from_ms = node.last_heard_unix_ms.max(started_ms);
+    let silent_ms = now_ms - counts_from_ms;
     let ticket_ms = i64::from(config.silence_ticket_seconds) * 1_000;
     if silent_ms >= ticket_ms {
-        return Presence::Silent { since_ms: node.last_heard_unix_ms };
+        return Presence::Silent { counts_from_ms };
     }
     match node.blind {
         true => Presence::Blind,
@@ -109,19 +129,29 @@ impl Silence {
             let roll = clusters.entry(node.cluster).or_default();
             roll.all += 1;
             match presence(config, now_ms, node) {
-                Presence::Silent { since_ms } => roll.silent.push((node, since_ms)),
+                Presence::Silent { counts_from_ms } => {
+                    roll.silent.push(SilentNode { node, since_ms: node.last_heard_unix_ms, counts_from_ms });
+                }
                 Presence::Soon => roll.soon += 1,
                 Presence::Blind => self.blind_node(&mut round, &mut blind, node),
+                Presence::Unknown => {
+                    roll.unknown += 1;
+                    self.keep(&mut round, &mut blind, &sensor_of(node.cluster, node.name));
+                }
                 Presence::Heard => {}
             }
         }
         self.outages.retain(|cluster, _| clusters.contains_key(cluster.as_str()));
         for (cluster, roll) in clusters {
+            if roll.unknown > 0 {
+                self.keep(&mut round, &mut blind, &ourselves(cluster));
+                continue;
+            }
             let (together, alone) = self.part(cluster, &roll, now_ms);
             if !together.is_empty() {
                 many(&mut round, cluster, &roll, &together);
             }
-            alone.into_iter().for_each(|(node, since_ms)| one(&mut round, node, since_ms));
+            alone.into_iter().for_each(|silent| one(&mut round, silent));
         }
         // Heard again, gone from the list, or part of something larger.
         let Round { open, incidents, .. } = round;
@@ -130,6 +160,19 @@ impl Silence {
         over.into_iter().for_each(|workload| incidents.resolve_topic(workload, Topic::Silence, now_ms));
         self.open = open;
         self.blind = blind;
+    }
+
+    /// Something is open because of silence since before this detector began; `blind_ms` since when its sensor has been blind.
+    pub fn restore(&mut self, workload: u32, blind_ms: Option<i64>) {
+        self.open.insert(workload);
+        self.blind.extend(blind_ms.map(|since_ms| (workload, since_ms)));
+    }
+
+    /// What is open for a workload stays as it is.
+    fn keep(&self, round: &mut Round<'_>, blind: &mut HashMap<u32, i64>, name: &Workload) {
+        let Some(place) = round.fleet.known_workload(name).filter(|place| self.open.contains(place)) else { return };
+        round.open.insert(place);
+        blind.extend(self.blind.get(&place).map(|&since_ms| (place, since_ms)));
     }
 
     /// Forgets what it said of workloads that are no more.
@@ -142,19 +185,19 @@ impl Silence {
     /// Parts the silent nodes of a cluster: those that went silent together, and those that stand for themselves.
     fn part<'a>(&mut self, cluster: &str, roll: &Roll<'a>, now_ms: i64) -> (Silent<'a>, Silent<'a>) {
         if roll.many() {
-            let nodes = roll.silent.iter().map(|(node, _)| node.name.to_owned()).collect();
+            let nodes = roll.silent.iter().map(|silent| silent.node.name.to_owned()).collect();
             self.outages.insert(cluster.to_owned(), Outage { nodes, tail_ms: None });
             return (roll.silent.clone(), Vec::new());
         }
         let Some(outage) = self.outages.get_mut(cluster) else { return (Vec::new(), roll.silent.clone()) };
         let tail_ms = *outage.tail_ms.get_or_insert(now_ms);
         // Who was heard in between is not part of it any more.
-        outage.nodes.retain(|name| roll.silent.iter().any(|(node, _)| node.name == name));
+        outage.nodes.retain(|name| roll.silent.iter().any(|silent| silent.node.name == name));
         if outage.nodes.is_empty() || now_ms - tail_ms >= TAIL_MS {
             self.outages.remove(cluster);
             return (Vec::new(), roll.silent.clone());
         }
-        roll.silent.iter().copied().partition(|(node, _)| outage.nodes.contains(node.name))
+        roll.silent.iter().copied().partition(|silent| outage.nodes.contains(silent.node.name))
     }
 
     fn blind_node(&self, round: &mut Round<'_>, blind: &mut HashMap<u32, i64>, node: &NodeHeard<'_>) {
@@ -166,36 +209,38 @@ impl Silence {
         }
         let seconds = (round.now_ms - since_ms) / 1_000;
         let sentence = format!("agent is alive but has not been able to read the node for {seconds} s");
-        let evidence = said("blind_sensor", sentence, seconds, "s", round.now_ms);
+        let evidence = said(evidence::BLIND_SENSOR, sentence, seconds, "s", round.now_ms);
         round.report(&name, node.name, since_ms, evidence, "blind sensor", false);
     }
 }
 
-fn one(round: &mut Round<'_>, node: &NodeHeard<'_>, since_ms: i64) {
+fn one(round: &mut Round<'_>, silent: SilentNode<'_>) {
+    let SilentNode { node, since_ms, counts_from_ms } = silent;
     let stream = if node.connected { "its stream is still open" } else { "no stream is open" };
     let seconds = (round.now_ms - since_ms) / 1_000;
     let sentence = format!("nothing heard for {seconds} s, no goodbye; {stream}");
-    let evidence = said("silent_node", sentence, seconds, "s", round.now_ms);
-    let page = round.pages(since_ms);
+    let evidence = said(evidence::SILENT_NODE, sentence, seconds, "s", round.now_ms);
+    let page = round.pages(counts_from_ms);
     let name = sensor_of(node.cluster, node.name);
     round.report(&name, node.name, since_ms, evidence, "silent node (stopped, or cut off?)", page);
 }
 
 fn many(round: &mut Round<'_>, cluster: &str, roll: &Roll<'_>, together: &Silent<'_>) {
-    let Some(since_ms) = together.iter().map(|(_, since_ms)| *since_ms).min() else { return };
+    let Some(since_ms) = together.iter().map(|silent| silent.since_ms).min() else { return };
+    let counts_from_ms = together.iter().map(|silent| silent.counts_from_ms).min().unwrap_or(round.now_ms);
     let (count, all, seconds) = (together.len() + if roll.many() { roll.soon } else { 0 }, roll.all, (round.now_ms - since_ms) / 1_000);
     let sentence = format!(
         "{count} of {all} nodes silent at once, the first for {seconds} s: more likely the aggregator or its network than the nodes"
     );
-    let evidence = said("silent_nodes", sentence, count as i64, "nodes", round.now_ms);
+    let evidence = said(evidence::SILENT_NODES, sentence, count as i64, "nodes", round.now_ms);
     // The last to return are no reason to wake somebody; who does not return gets a page of its own.
-    let page = roll.many() && round.pages(since_ms);
+    let page = roll.many() && round.pages(counts_from_ms);
     round.report(&ourselves(cluster), "", since_ms, evidence, "many silent nodes (aggregator or network?)", page);
 }
 
 impl Round<'_> {
-    fn pages(&self, since_ms: i64) -> bool {
-        self.now_ms - since_ms >= i64::from(self.config.silence_page_seconds) * 1_000
+    fn pages(&self, counts_from_ms: i64) -> bool {
+        self.now_ms - counts_from_ms >= i64::from(self.config.silence_page_seconds) * 1_000
     }
 
     /// Nodes are few and vouched for at the door: they do not count against the limit of workloads.

@@ -5,9 +5,13 @@ use std::collections::HashSet;
 use datafusion::{
     common::ScalarValue,
     logical_expr::{Between, BinaryExpr, Cast, Expr, Operator, expr::InList},
+    prelude::{col, lit},
 };
 
 use crate::Subject;
+
+/// Most containers or nodes by which pages are chosen: each is compared with the ends of every page.
+pub(crate) const MAX_SUBJECTS: usize = 128;
 
 /// Necessary conditions of a row. What filters say beyond it is left to DataFusion.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +37,31 @@ impl Bounds {
         let mut bounds = Self::default();
         filters.iter().for_each(|filter| bounds.take_in(filter));
         bounds
+    }
+
+    /// What follows from `filters` for single columns, where they do not say it themselves: the hull of what an `OR` says.
+    pub(crate) fn conditions(&self, filters: &[Expr]) -> Vec<Expr> {
+        let either = |filter: &Expr| matches!(filter, Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }));
+        let mut conditions = Vec::new();
+        if !filters.iter().any(either) {
+            return conditions;
+        }
+        for (name, wanted) in [("container_id", &self.containers), ("node", &self.nodes)] {
+            if let Some(wanted) = wanted.as_ref().filter(|wanted| (1..=MAX_SUBJECTS).contains(&wanted.len())) {
+                let mut wanted: Vec<&String> = wanted.iter().collect();
+                wanted.sort_unstable();
+                let one = |text: &String| lit(ScalarValue::Utf8View(Some(text.clone())));
+                conditions.push(col(name).in_list(wanted.into_iter().map(one).collect(), false));
+            }
+        }
+        let instant = |unix_ms| lit(ScalarValue::TimestampMillisecond(Some(unix_ms), Some("UTC".into())));
+        if self.from > i64::MIN {
+            conditions.push(col("time").gt_eq(instant(self.from)));
+        }
+        if self.to < i64::MAX {
+            conditions.push(col("time").lt_eq(instant(self.to)));
+        }
+        conditions
     }
 
     pub(crate) fn touches(&self, min_unix_ms: i64, max_unix_ms: i64) -> bool {
@@ -176,8 +205,6 @@ fn milliseconds(value: &ScalarValue) -> Option<(i64, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::{col, lit};
-
     use super::*;
 
     fn millis(unix_ms: i64) -> Expr {

@@ -14,10 +14,12 @@ pub struct Config {
     pub seal_rows: u64,
     /// ... or once its first row is this many seconds old.
     pub seal_after_seconds: u64,
-    /// Observations older than this many days go, except protected ones.
+    /// Observations older than this many days go, except protected ones; replayed ones count from when they were stored.
     pub retention_days: u64,
     /// Sealed bytes beyond this make the oldest observations go, except protected ones.
     pub retention_bytes: u64,
+    /// Of these bytes replays may have at most so many per cent; beyond it those stored first go.
+    pub retention_replay_percent: u32,
     /// Appends within this many milliseconds share one fdatasync.
     pub commit_interval_ms: u64,
     /// Memory that one query may use, in bytes; beyond it the query fails.
@@ -32,6 +34,7 @@ impl Default for Config {
             seal_after_seconds: 600,
             retention_days: 14,
             retention_bytes: 20 << 30,
+            retention_replay_percent: 25,
             commit_interval_ms: 10,
             query_memory_bytes: 256 << 20,
         }

@@ -19,64 +19,63 @@ use datafusion::{
 };
 
 use crate::{
+    bounds::{Bounds, MAX_SUBJECTS},
     files::StoredFile,
+    footers::Footers,
     schema::{SORT_ORDER, observation_schema},
 };
 
 /// Where the history's object store is registered in a session.
 pub(crate) const STORE: &str = "vedette-history://files";
 
-/// The filters as one expression over the table, for pruning.
-pub(crate) fn predicate(session: &dyn Session, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+/// What follows from the filters for single columns, and they do not say themselves. The filters come later, when the optimizer hands
+/// down what stands above; but pages are left unread by conditions on one column only, and ranges of labels are conditions on two.
+pub(crate) fn predicate(session: &dyn Session, filters: &[Expr], bounds: &Bounds) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let schema = DFSchema::try_from(observation_schema().as_ref().clone())?;
-    // Filters may name the table; over its bare schema they do not.
-    conjunction(filters.iter().cloned())
-        .map(|filter| session.create_physical_expr(datafusion::logical_expr::expr_rewriter::unnormalize_col(strip(filter)?), &schema))
-        .transpose()
+    conjunction(bounds.conditions(filters)).map(|condition| session.create_physical_expr(condition, &schema)).transpose()
 }
 
-fn strip(expr: Expr) -> Result<Expr> {
-    use datafusion::common::tree_node::{Transformed, TreeNode};
-    let bare = expr.transform(|expr| {
-        Ok(match expr {
-            Expr::Column(column) => Transformed::yes(Expr::Column(datafusion::common::Column::from_name(column.name))),
-            other => Transformed::no(other),
-        })
-    })?;
-    Ok(bare.data)
-}
-
-/// A plan over the files. With `sorted`, one partition per file in the order of [`SORT_ORDER`]; else as many as the session likes.
+/// A plan over the files, in at most so many partitions.
 pub(crate) fn plan(
     files: &[Arc<StoredFile>],
     projection: &[usize],
     predicate: Option<Arc<dyn PhysicalExpr>>,
     partitions: usize,
-    sorted: bool,
+    footers: &Arc<Footers>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    let footers = Arc::clone(footers);
+    let mut source = source().with_parquet_file_reader_factory(footers);
+    if let Some(predicate) = predicate {
+        source = source.with_predicate(predicate);
+    }
+    let scan = scan(source, files, partitions.clamp(1, files.len().max(1)))?;
+    Ok(DataSourceExec::from_data_source(scan.with_projection_indices(Some(projection.to_vec()))?.build()))
+}
+
+/// A plan over all of the files with one partition each, in the order of [`SORT_ORDER`]: they are read once, and then they go.
+pub(crate) fn sorted(files: &[Arc<StoredFile>]) -> Result<Arc<dyn ExecutionPlan>> {
+    let scan = scan(source(), files, files.len())?;
+    Ok(DataSourceExec::from_data_source(scan.with_output_ordering(vec![ordering()?]).build()))
+}
+
+fn source() -> ParquetSource {
     let schema: SchemaRef = observation_schema();
     let mut options = TableParquetOptions::default();
     options.global.pushdown_filters = true;
     options.global.reorder_filters = true;
-    let mut source = ParquetSource::new(Arc::clone(&schema)).with_table_parquet_options(options);
-    if let Some(predicate) = predicate {
-        source = source.with_predicate(predicate);
-    }
+    options.global.max_in_list_size = MAX_SUBJECTS;
+    ParquetSource::new(schema).with_table_parquet_options(options)
+}
+
+fn scan(source: ParquetSource, files: &[Arc<StoredFile>], partitions: usize) -> Result<FileScanConfigBuilder> {
     // The plan keeps the files: one that expires meanwhile stays until the plan is gone.
     let part = |file: &Arc<StoredFile>| PartitionedFile::new(file.name.clone(), file.bytes).with_extension(Arc::clone(file));
-    let count = if sorted { files.len() } else { partitions.clamp(1, files.len().max(1)) };
-    let mut groups = vec![Vec::new(); count];
+    let mut groups = vec![Vec::new(); partitions];
     for (place, file) in files.iter().enumerate() {
-        groups[place % count].push(part(file));
+        groups[place % partitions].push(part(file));
     }
     let groups = groups.into_iter().map(FileGroup::new).collect();
-    let mut builder = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, Arc::new(source)).with_file_groups(groups);
-    if sorted {
-        builder = builder.with_output_ordering(vec![ordering()?]);
-    } else {
-        builder = builder.with_projection_indices(Some(projection.to_vec()))?;
-    }
-    Ok(DataSourceExec::from_data_source(builder.build()))
+    Ok(FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, Arc::new(source)).with_file_groups(groups))
 }
 
 /// The order that files are sorted in.

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     Config, HistoryError, Protected, StoredBatch, compact, dir,
     files::StoredFile,
+    footers::Footers,
     manifest::Manifest,
     retain, seal,
     state::State,
@@ -67,8 +68,10 @@ pub(crate) struct Inner {
     pub manifest: Manifest,
     pub next_file: Arc<AtomicI64>,
     store: Arc<dyn ObjectStore>,
+    /// Shared by all sessions.
+    footers: Arc<Footers>,
     /// One at a time seals, merges or expires.
-    work: tokio::sync::Mutex<()>,
+    pub work: tokio::sync::Mutex<()>,
     /// Files that went from the table; a reader that began before may still want them.
     graveyard: Mutex<Vec<(Instant, Arc<StoredFile>)>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -175,6 +178,7 @@ impl History {
         let next_segment = read_log(&config, &state, &manifest.sealed().await?)?;
         let store = object_store::local::LocalFileSystem::new_with_prefix(&config.dir)
             .map_err(|error| HistoryError::file("open", &config.dir, &std::io::Error::other(error)))?;
+        let store: Arc<dyn ObjectStore> = Arc::new(store);
         let (commands, queue) = mpsc::channel(QUEUE);
         let full = Arc::new(Notify::new());
         let wal_dir = dir::wal(&config.dir);
@@ -190,7 +194,8 @@ impl History {
             commands,
             manifest,
             next_file: Arc::new(AtomicI64::new(next_file)),
-            store: Arc::new(store),
+            footers: Arc::new(Footers::new(&store)),
+            store,
             work: tokio::sync::Mutex::default(),
             graveyard: Mutex::default(),
             writer: Mutex::new(Some(thread)),
@@ -241,7 +246,7 @@ impl History {
     /// # Errors
     /// A table of that name exists.
     pub fn register(&self, session: &SessionContext) -> Result<(), HistoryError> {
-        table::register(session, &self.inner.state, &self.inner.store)
+        table::register(session, &self.inner.state, &self.inner.store, &self.inner.footers)
     }
 
     /// How it stands.
@@ -292,9 +297,9 @@ impl History {
             let _ = rotated.await;
         }
         let sealed = inner.seal_closed().await;
-        let _one = inner.work.lock().await;
         let compacted = compact::compact(self, now_unix_ms).await;
         inner.state.set_problem("merging", compacted.as_ref().err().map(ToString::to_string));
+        let _one = inner.work.lock().await;
         let retained = retain::retain(inner, now_unix_ms, protected).await;
         if let Err(error) = &retained {
             inner.state.set_problem("retention", Some(error.to_string()));

@@ -11,6 +11,7 @@ mod dir;
 mod error;
 mod file_scan;
 mod files;
+mod footers;
 mod gaps;
 mod history;
 mod log_scan;

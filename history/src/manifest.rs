@@ -13,14 +13,15 @@ use vedette_proto::v1::Dropped;
 
 use crate::{
     HistoryError,
-    files::StoredFile,
+    files::{Made, StoredFile},
     state::GAPS,
     wal::segment::{Gap, Index},
 };
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL, bytes INTEGER NOT NULL,
-        min_unix_ms INTEGER NOT NULL, max_unix_ms INTEGER NOT NULL, level INTEGER NOT NULL, kept_for INTEGER NOT NULL) STRICT",
+        min_unix_ms INTEGER NOT NULL, max_unix_ms INTEGER NOT NULL, level INTEGER NOT NULL, kept_for INTEGER NOT NULL,
+        replay INTEGER NOT NULL DEFAULT 0, stored_unix_ms INTEGER NOT NULL DEFAULT 0) STRICT",
     "CREATE TABLE IF NOT EXISTS progress (node TEXT NOT NULL, spool_id BLOB NOT NULL, sequence INTEGER NOT NULL, touched INTEGER NOT NULL,
         PRIMARY KEY (node, spool_id)) STRICT",
     // The last sealed segment also keeps ids from being used again.
@@ -28,6 +29,12 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS gaps (id INTEGER PRIMARY KEY, node TEXT NOT NULL, spool_id BLOB NOT NULL, sequence INTEGER NOT NULL,
         batches INTEGER NOT NULL, observations INTEGER NOT NULL, first_unix_ms INTEGER NOT NULL, last_unix_ms INTEGER NOT NULL,
         reason TEXT NOT NULL) STRICT",
+];
+
+/// Columns of `files` that manifests of the first days do not have.
+const ADDED: [(&str, &str); 2] = [
+    ("replay", "ALTER TABLE files ADD COLUMN replay INTEGER NOT NULL DEFAULT 0"),
+    ("stored_unix_ms", "ALTER TABLE files ADD COLUMN stored_unix_ms INTEGER NOT NULL DEFAULT 0"),
 ];
 
 /// The open database.
@@ -56,6 +63,12 @@ impl Manifest {
         for statement in SCHEMA {
             sqlx::query(*statement).execute(&manifest.pool).await.map_err(|error| manifest.fail(error))?;
         }
+        for (column, statement) in ADDED {
+            let known = sqlx::query("SELECT 1 FROM pragma_table_info('files') WHERE name = ?").bind(column);
+            if known.fetch_optional(&manifest.pool).await.map_err(|error| manifest.fail(error))?.is_none() {
+                sqlx::query(statement).execute(&manifest.pool).await.map_err(|error| manifest.fail(error))?;
+            }
+        }
         Ok(manifest)
     }
 
@@ -78,8 +91,12 @@ impl Manifest {
                 row.try_get::<i64, _>("rows")? as u64,
                 row.try_get::<i64, _>("bytes")? as u64,
                 (row.try_get("min_unix_ms")?, row.try_get("max_unix_ms")?),
-                row.try_get("level")?,
-                row.try_get("kept_for")?,
+                Made {
+                    level: row.try_get("level")?,
+                    kept_for: row.try_get("kept_for")?,
+                    replay: row.try_get("replay")?,
+                    stored_unix_ms: row.try_get("stored_unix_ms")?,
+                },
             ))
         };
         rows.iter().map(file).collect::<sqlx::Result<_>>().map_err(|error| self.fail(error))
@@ -182,7 +199,8 @@ impl Manifest {
 }
 
 async fn insert(connection: &mut sqlx::SqliteConnection, file: &StoredFile) -> sqlx::Result<()> {
-    let statement = "INSERT INTO files (id, name, rows, bytes, min_unix_ms, max_unix_ms, level, kept_for) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let statement = "INSERT INTO files (id, name, rows, bytes, min_unix_ms, max_unix_ms, level, kept_for, replay, stored_unix_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     sqlx::query(statement)
         .bind(file.id)
         .bind(&file.name)
@@ -190,8 +208,10 @@ async fn insert(connection: &mut sqlx::SqliteConnection, file: &StoredFile) -> s
         .bind(file.bytes as i64)
         .bind(file.min_unix_ms)
         .bind(file.max_unix_ms)
-        .bind(file.level)
-        .bind(file.kept_for)
+        .bind(file.made.level)
+        .bind(file.made.kept_for)
+        .bind(file.made.replay)
+        .bind(file.made.stored_unix_ms)
         .execute(connection)
         .await?;
     Ok(())

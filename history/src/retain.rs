@@ -1,4 +1,7 @@
 //! Letting go: by age and by size, except what is protected.
+//!
+//! A replay ages from when it was stored, and all replays together may have a share of the bytes: beyond it the ones stored first
+//! go, within it the oldest of what was live makes room for both.
 
 use std::{
     fs::File,
@@ -10,29 +13,53 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::{
     HistoryError, Protected,
-    files::{KEPT, StoredFile},
+    files::{KEPT, Made, StoredFile},
     history::Inner,
     parquet_file::{self, FileWriter},
     protected::{fingerprint, mask},
 };
 
-const DAY_MS: i64 = 86_400_000;
+pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// Expires files that are too old, then the oldest ones while all together are too large.
 pub(crate) async fn retain(inner: &Inner, now_unix_ms: i64, protected: &[Protected]) -> Result<(), HistoryError> {
     let days = i64::try_from(inner.config.retention_days).unwrap_or(i64::MAX);
     let horizon = now_unix_ms.saturating_sub(days.saturating_mul(DAY_MS));
     let mut files = inner.state.parts().files.clone();
-    files.sort_by_key(|file| file.max_unix_ms);
+    files.sort_by_key(|file| file.aged_from_unix_ms());
     for file in &files {
-        if file.max_unix_ms < horizon {
+        if file.aged_from_unix_ms() < horizon {
             expire(inner, file, protected).await?;
         }
     }
     let limit = inner.config.retention_bytes;
-    let bytes = || inner.state.parts().files.iter().map(|file| file.bytes).sum::<u64>();
-    for file in &files {
-        if bytes() <= limit {
+    let share = (u128::from(limit) * u128::from(inner.config.retention_replay_percent.min(100)) / 100) as u64;
+    let (replays, live): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.made.replay);
+    shrink(inner, &replays, protected, || bytes(inner, |file| file.made.replay) > share).await?;
+    shrink(inner, &live, protected, || bytes(inner, |_| true) > limit).await?;
+    // What was live is protected: then replays go below their share.
+    shrink(inner, &replays, protected, || bytes(inner, |_| true) > limit).await?;
+    let bytes = bytes(inner, |_| true);
+    let problem = (bytes > limit).then(|| {
+        format!("history has {bytes} bytes, more than retention_bytes = {limit}: what is left is labelled or part of an incident")
+    });
+    inner.state.set_problem("retention", problem);
+    Ok(())
+}
+
+fn bytes(inner: &Inner, of: impl Fn(&StoredFile) -> bool) -> u64 {
+    inner.state.parts().files.iter().filter(|file| of(file)).map(|file| file.bytes).sum()
+}
+
+/// Expires files in their order while it is too much.
+async fn shrink(
+    inner: &Inner,
+    files: &[Arc<StoredFile>],
+    protected: &[Protected],
+    too_much: impl Fn() -> bool,
+) -> Result<(), HistoryError> {
+    for file in files {
+        if !too_much() {
             break;
         }
         let remains = inner.state.parts().files.iter().any(|other| other.id == file.id);
@@ -40,11 +67,6 @@ pub(crate) async fn retain(inner: &Inner, now_unix_ms: i64, protected: &[Protect
             expire(inner, file, protected).await?;
         }
     }
-    let bytes = bytes();
-    let problem = (bytes > limit).then(|| {
-        format!("history has {bytes} bytes, more than retention_bytes = {limit}: what is left is labelled or part of an incident")
-    });
-    inner.state.set_problem("retention", problem);
     Ok(())
 }
 
@@ -55,7 +77,7 @@ async fn expire(inner: &Inner, file: &Arc<StoredFile>, protected: &[Protected]) 
         return inner.replace(std::slice::from_ref(file), Vec::new()).await;
     }
     let kept_for = fingerprint(&relevant);
-    if file.kept_for == kept_for {
+    if file.made.kept_for == kept_for {
         return Ok(());
     }
     let id = inner.next_file.fetch_add(1, Ordering::Relaxed);
@@ -93,5 +115,6 @@ fn rewrite(
     }
     let (rows, time) = (writer.rows, (writer.min_unix_ms, writer.max_unix_ms));
     let bytes = writer.finish()?;
-    Ok(Some(StoredFile::new(id, name, path, rows, bytes, time, KEPT, kept_for)))
+    let made = Made { level: KEPT, kept_for, ..old.made };
+    Ok(Some(StoredFile::new(id, name, path, rows, bytes, time, made)))
 }

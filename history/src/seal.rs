@@ -1,4 +1,4 @@
-//! From a segment of the log to Parquet files, one per hour that it touches.
+//! From a segment of the log to Parquet files, one per hour that it touches; what was replayed apart.
 
 use std::{
     collections::BTreeMap,
@@ -7,13 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::SystemTime,
 };
 
 use arrow::array::Int32Array;
 
 use crate::{
     HistoryError,
-    files::{SEALED, StoredFile},
+    files::{Made, SEALED, StoredFile},
     log_scan,
     manifest::Manifest,
     parquet_file::{self, FileWriter},
@@ -62,9 +63,9 @@ pub(crate) async fn seal(
 }
 
 fn write_files(dir: &Path, segment: &Segment, index: &Index, next_file: &AtomicI64) -> Result<Vec<StoredFile>, HistoryError> {
-    let mut hours: BTreeMap<i64, Vec<&Entry>> = BTreeMap::new();
+    let mut hours: BTreeMap<(bool, i64), Vec<&Entry>> = BTreeMap::new();
     for entry in &index.entries {
-        hours.entry(entry.unix_ms.div_euclid(3_600_000)).or_default().push(entry);
+        hours.entry((entry.replay, entry.unix_ms.div_euclid(3_600_000))).or_default().push(entry);
     }
     let mut files: Vec<StoredFile> = Vec::new();
     for entries in hours.values() {
@@ -94,7 +95,12 @@ fn write_file(dir: &Path, segment: &Segment, index: &Index, entries: &[&Entry], 
     writer.write(&batch)?;
     let (count, time) = (writer.rows, (writer.min_unix_ms, writer.max_unix_ms));
     let bytes = writer.finish()?;
-    Ok(StoredFile::new(id, name, path, count, bytes, time, SEALED, 0))
+    let made = Made { level: SEALED, kept_for: 0, replay: entries[0].replay, stored_unix_ms: now_unix_ms() };
+    Ok(StoredFile::new(id, name, path, count, bytes, time, made))
+}
+
+fn now_unix_ms() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The order of rows by container, node, time.

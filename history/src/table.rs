@@ -21,23 +21,30 @@ use crate::{
     bounds::Bounds,
     file_scan,
     files::StoredFile,
+    footers::Footers,
     gaps::Gaps,
     log_scan,
     schema::{GAPS_TABLE, OBSERVATIONS_TABLE, observation_schema},
     state::State,
 };
 
-pub(crate) fn register(session: &SessionContext, state: &Arc<State>, store: &Arc<dyn ObjectStore>) -> Result<(), HistoryError> {
+pub(crate) fn register(
+    session: &SessionContext,
+    state: &Arc<State>,
+    store: &Arc<dyn ObjectStore>,
+    footers: &Arc<Footers>,
+) -> Result<(), HistoryError> {
     let url = ObjectStoreUrl::parse(file_scan::STORE)?;
     session.register_object_store(url.as_ref(), Arc::clone(store));
     session.register_table(GAPS_TABLE, Arc::new(Gaps { state: Arc::clone(state) }))?;
-    session.register_table(OBSERVATIONS_TABLE, Arc::new(Observations { state: Arc::clone(state) }))?;
+    session.register_table(OBSERVATIONS_TABLE, Arc::new(Observations { state: Arc::clone(state), footers: Arc::clone(footers) }))?;
     Ok(())
 }
 
 #[derive(Debug)]
 struct Observations {
     state: Arc<State>,
+    footers: Arc<Footers>,
 }
 
 #[async_trait]
@@ -71,9 +78,9 @@ impl TableProvider for Observations {
         };
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !files.is_empty() {
-            let predicate = file_scan::predicate(session, filters)?;
+            let predicate = file_scan::predicate(session, filters, &bounds)?;
             let partitions = session.config().target_partitions();
-            plans.push(file_scan::plan(&files, &projection, predicate, partitions, false)?);
+            plans.push(file_scan::plan(&files, &projection, predicate, partitions, &self.footers)?);
         }
         if !segments.is_empty() {
             plans.push(log_scan::plan(segments, &projection, &schema)?);

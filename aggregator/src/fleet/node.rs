@@ -2,6 +2,8 @@
 
 use vedette_proto::v1::{self, NodeState};
 
+use crate::store::StoredNode;
+
 /// A node of the fleet; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(super) u32);
@@ -22,6 +24,20 @@ impl NodeRecord {
     pub fn new(cluster: &str, name: &str) -> Self {
         let message = v1::Node { name: name.into(), cluster: cluster.into(), ..v1::Node::default() };
         Self { message, streams: 0, left: false, sensor_ready: true }
+    }
+
+    /// A node of an earlier run that was not heard yet.
+    pub fn restored(cluster: &str, stored: StoredNode) -> Self {
+        let StoredNode { name, last_heard_unix_ms, left, agent_version } = stored;
+        let message = v1::Node { name, cluster: cluster.into(), last_heard_unix_ms, agent_version, ..v1::Node::default() };
+        Self { message, streams: 0, left, sensor_ready: true }
+    }
+
+    /// What the next run should know.
+    pub fn stored(&self) -> StoredNode {
+        let v1::Node { name, last_heard_unix_ms, agent_version, .. } = &self.message;
+        let (name, agent_version) = (name.clone(), agent_version.clone());
+        StoredNode { name, last_heard_unix_ms: *last_heard_unix_ms, left: self.left, agent_version }
     }
 
     pub fn connected(&mut self, hello: &v1::Hello, now_unix_ms: i64) {

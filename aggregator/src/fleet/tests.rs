@@ -4,7 +4,7 @@ use vedette_proto::{Column, Observation, v1};
 
 use super::*;
 
-const LIMITS: Limits = Limits { max_nodes: 3, max_replays: 1, max_gone_containers: 2 };
+const LIMITS: Limits = Limits { max_nodes: 3, max_replays: 1, max_gone_containers: 2, node_retention_ms: 3_600_000 };
 
 fn hello(node: &str) -> v1::Hello {
     v1::Hello { node: node.into(), ..v1::Hello::default() }
@@ -86,6 +86,57 @@ fn a_node_too_many_is_refused() {
 
     assert_eq!(fourth, Err(FleetFull::Nodes(3)));
     assert!(known.is_ok());
+}
+
+#[test]
+fn nodes_that_left_or_were_not_heard_for_long_make_room_and_are_counted() {
+    let fleet = Fleet::new("own", LIMITS);
+    let ids: Vec<_> = ["silent", "left", "here"].map(|name| fleet.connected("own", &hello(name), 1_000).unwrap()).into();
+    add(&fleet, ids[1], 1, "own", "x");
+    fleet.left(ids[1]);
+    ids[..2].iter().for_each(|&id| fleet.disconnected(id));
+
+    // Nobody was replaced yet: the goodbye is too fresh.
+    let too_soon = fleet.connected("own", &hello("d"), 30_000);
+    let after_goodbye = fleet.connected("own", &hello("d"), 61_000);
+    let none_left = fleet.connected("own", &hello("e"), 70_000);
+    let after_retention = fleet.connected("own", &hello("e"), 1_000 + LIMITS.node_retention_ms);
+
+    assert_eq!((too_soon, none_left), (Err(FleetFull::Nodes(3)), Err(FleetFull::Nodes(3))));
+    assert!(after_goodbye.is_ok() && after_retention.is_ok());
+    let names: Vec<_> = fleet.nodes(70_000).into_iter().map(|node| node.name).collect();
+    assert_eq!(names, ["d", "e", "here"]);
+    assert_eq!(fleet.containers(&v1::Selector::default(), true, 10).0.len(), 0);
+    assert_eq!(fleet.status().nodes_forgotten, 2);
+    assert_eq!(fleet.forget_replaced(70_000), [ids[1], ids[0]]);
+}
+
+#[test]
+fn a_node_beyond_its_retention_is_forgotten_without_need_and_a_connected_one_never() {
+    let fleet = Fleet::new("own", LIMITS);
+    let silent = fleet.connected("own", &hello("silent"), 1_000).unwrap();
+    fleet.connected("own", &hello("connected"), 1_000).unwrap();
+    fleet.disconnected(silent);
+
+    let before = fleet.forget_replaced(999 + LIMITS.node_retention_ms);
+    let after = fleet.forget_replaced(1_000 + LIMITS.node_retention_ms);
+
+    assert_eq!((before, after), (vec![], vec![silent]));
+    assert_eq!(fleet.status().nodes_known, 1);
+}
+
+#[test]
+fn nodes_of_a_replay_that_is_over_make_room_for_living_ones() {
+    let fleet = Fleet::new("own", LIMITS);
+    let replayed: Vec<_> = ["a", "b", "c"].map(|name| fleet.connected("again", &hello(name), 1).unwrap()).into();
+
+    let while_replayed = fleet.connected("own", &hello("n"), 2);
+    replayed.iter().for_each(|&id| fleet.disconnected(id));
+    let after = fleet.connected("own", &hello("n"), 3);
+
+    assert_eq!(while_replayed, Err(FleetFull::Nodes(3)));
+    assert!(after.is_ok());
+    assert_eq!(fleet.status().nodes_known, 1);
 }
 
 #[test]

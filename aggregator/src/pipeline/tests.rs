@@ -13,7 +13,7 @@ fn pipeline(identity: Identity) -> Pipeline {
 }
 
 fn with_config(identity: Identity, config: vedette_detect::Config) -> Pipeline {
-    let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10 };
+    let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10, node_retention_ms: 86_400_000 };
     Pipeline::new(Parts {
         detector: Detector::new(config, 1),
         identity,
@@ -150,6 +150,61 @@ fn a_reference_stands_for_one_container_of_its_stream() {
 
     assert_eq!(pipeline.roster.keys().count(), 1);
     assert_eq!(alive(&pipeline, "own").len(), 1);
+}
+
+#[test]
+fn a_container_made_anew_under_its_old_name_is_observed_on() {
+    // A service that is started again has the same cgroup, and nothing else tells the two apart.
+    let service = |reference| v1::ContainerAdded { container_ref: reference, ..container(1) };
+    for later_first in [false, true] {
+        let mut pipeline = pipeline(Identity::default());
+        let first = peer(&pipeline, 1, v1::Origin::Live);
+        pipeline.take(Work::Opened(Arc::clone(&first), vec![service(1)]));
+        pipeline.take(delivery(&first, 1, &[1]));
+        let batch = v1::Batch {
+            sequence: 2,
+            added: vec![service(2)],
+            removed: vec![v1::ContainerRemoved { container_ref: 1, unix_ms: START, pod_remains: true }],
+            ..v1::Batch::default()
+        };
+        let block = Block { unix_ms: START + 2_000, ..Block::default() };
+        let origin = v1::Origin::Live;
+        pipeline.take(Work::Batch(Box::new(Delivery { peer: Arc::clone(&first), batch, block, origin, duplicate: false })));
+        let stored = pipeline.take(delivery(&first, 3, &[2])).unwrap().batch.block.rows.len();
+
+        // Hello names both while the end of the one is not acknowledged; what stays is the later one.
+        let second = peer(&pipeline, 2, v1::Origin::Live);
+        let both = if later_first { vec![service(2), service(1)] } else { vec![service(1), service(2)] };
+        pipeline.take(Work::Opened(Arc::clone(&second), both));
+        let removed = vec![v1::ContainerRemoved { container_ref: 1, unix_ms: START, pod_remains: true }];
+        let (batch, block) =
+            (v1::Batch { sequence: 4, removed, ..v1::Batch::default() }, Block { unix_ms: START + 4_000, ..Block::default() });
+        pipeline.take(Work::Batch(Box::new(Delivery { peer: Arc::clone(&second), batch, block, origin, duplicate: false })));
+        let stored_after = pipeline.take(delivery(&second, 5, &[2])).unwrap().batch.block.rows.len();
+        let third = peer(&pipeline, 3, v1::Origin::Live);
+        pipeline.take(Work::Opened(third, vec![service(2)]));
+
+        assert_eq!((stored, stored_after), (1, 1), "later first: {later_first}");
+        assert_eq!(alive(&pipeline, "own"), ["container-1"]);
+        assert_eq!(pipeline.roster.keys().count(), 1);
+    }
+}
+
+#[test]
+fn a_node_that_was_replaced_leaves_pipeline_and_detector() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    pipeline.take(delivery(&peer, 1, &[0, 1]));
+    pipeline.fleet.disconnected(peer.node_id);
+    pipeline.take(Work::Ended(peer));
+    let before = (pipeline.roster.keys().count(), pipeline.detector.stats().containers);
+
+    pipeline.tick(START + 86_400_000, BASELINE_TICKS);
+
+    assert_eq!(before, (2, 2));
+    assert_eq!((pipeline.roster.keys().count(), pipeline.detector.stats().containers), (0, 0));
+    assert_eq!(pipeline.fleet.status().nodes_known, 0);
 }
 
 #[test]

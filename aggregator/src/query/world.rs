@@ -73,7 +73,7 @@ impl World {
     pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = vedette_history::Config { dir: dir.path().join("history"), ..vedette_history::Config::default() };
-        let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10 };
+        let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10, node_retention_ms: 86_400_000 };
         let shared = Shared {
             cluster: "prod".into(),
             history: History::open(config).await.unwrap(),

@@ -114,21 +114,27 @@ impl Store {
         Ok(last.unwrap_or(0) as u64 + 1)
     }
 
-    /// Resolves incidents that a previous run left open: whoever knew when they end is gone. Each ends at its last change,
-    /// but not after `now_unix_ms`. Returns them as they are now.
+    /// The incidents that are open, the oldest first.
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn close_stale_incidents(&self, now_unix_ms: i64) -> Result<Vec<Incident>, StoreError> {
-        let open = self.incidents(&IncidentFilter { open_only: true, ..IncidentFilter::default() }, usize::MAX, |_| true).await?;
-        let mut closed = Vec::with_capacity(open.len());
-        for StoredIncident { mut incident, reasoning } in open {
-            incident.resolved_unix_ms = incident.updated_unix_ms.max(incident.opened_unix_ms).min(now_unix_ms).max(1);
-            incident.summary.push_str("; closed because the aggregator was started again");
-            self.save_incident(&incident, &reasoning).await?;
-            closed.push(incident);
-        }
-        Ok(closed)
+    pub async fn open_incidents(&self) -> Result<Vec<StoredIncident>, StoreError> {
+        let filter = IncidentFilter { open_only: true, ..IncidentFilter::default() };
+        let mut open = self.incidents(&filter, usize::MAX, |_| true).await?;
+        open.reverse();
+        Ok(open)
+    }
+
+    /// Resolves an incident that a previous run left open and nobody can go on with, as one of a replay that ended with it: at its last
+    /// change, but not after `now_unix_ms`.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub async fn close_stale_incident(&self, stored: StoredIncident, now_unix_ms: i64) -> Result<(), StoreError> {
+        let StoredIncident { mut incident, reasoning } = stored;
+        incident.resolved_unix_ms = incident.updated_unix_ms.max(incident.opened_unix_ms).min(now_unix_ms).max(1);
+        incident.summary.push_str("; closed because the aggregator was started again");
+        self.save_incident(&incident, &reasoning).await
     }
 
     /// One incident.

@@ -10,7 +10,7 @@ use sqlx::{
 use super::{StoreError, cannot};
 
 /// Each brings the version before it to its own: version 1 is the first. Never changed once released.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("../../migrations/0001_first.sql"), include_str!("../../migrations/0002_nodes.sql")];
 /// What this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 /// "VDTT" in the file's header: tells our databases from others.
@@ -86,7 +86,7 @@ mod tests {
 
         let error = Store::open(&path).await.unwrap_err();
 
-        assert!(error.to_string().contains("has version 7, this aggregator knows version 1"), "{error}");
+        assert!(error.to_string().contains("has version 7, this aggregator knows version 2"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         assert_eq!(files(), before, "nothing was put beside it");
     }
@@ -103,6 +103,24 @@ mod tests {
             assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), content);
         }
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_version_before_is_brought_up_to_date_with_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut first = options.connect().await.unwrap();
+        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{} {marks}", MIGRATIONS[0]))).execute(&mut first).await.unwrap();
+        sqlx::query("INSERT INTO audit (unix_ms, who, what, detail) VALUES (7, 'a', 'query', 'x')").execute(&mut first).await.unwrap();
+        first.close().await.unwrap();
+
+        let store = Store::open(&path).await.unwrap();
+
+        assert_eq!(store.audit_rows(10).await.unwrap()[0].unix_ms, 7);
+        assert_eq!(store.nodes("own").await.unwrap(), []);
+        assert_eq!(version_of(&path).unwrap(), Some(VERSION));
     }
 
     #[tokio::test]

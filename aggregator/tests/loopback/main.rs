@@ -4,5 +4,7 @@
 mod delivery;
 mod harness;
 mod hostile;
+mod restart;
+mod services;
 mod start;
 mod tokens;

@@ -9,6 +9,7 @@ mod kinds;
 mod limits;
 mod lookalikes;
 mod properties;
+mod restart;
 mod shop;
 mod silence;
 mod world;

@@ -141,6 +141,9 @@ pub struct Handle {
 
 pub struct Alive {
     key: u64,
+    name: String,
+    pod: String,
+    restarts: u32,
     born_ms: i64,
     slow: Observation,
     slow_ms: i64,
@@ -182,26 +185,11 @@ impl World {
     pub fn start(&mut self, name: &str, pod: &str, restarts: u32) -> Handle {
         let key = self.next_key;
         self.next_key += 1;
-        let workload = v1::Workload {
-            cluster: "test".into(),
-            namespace: "shop".into(),
-            owner_kind: "Deployment".into(),
-            owner_name: name.into(),
-            container_name: "main".into(),
-        };
-        let at = ContainerAt {
-            key: SubjectKey(key),
-            cluster: "test",
-            node: "node-1",
-            workload: &workload,
-            pod_uid: pod,
-            pod_name: pod,
-            container_id: &format!("{key:064x}"),
-        };
-        let added = v1::ContainerAdded { first_seen_unix_ms: self.now_ms, restarts, ..Default::default() };
-        self.detector.container_added(at, &added, self.origin == Origin::Live);
         self.alive.push(Alive {
             key,
+            name: name.into(),
+            pod: pod.into(),
+            restarts,
             born_ms: self.now_ms,
             slow: Observation::default(),
             slow_ms: self.now_ms + 2_000 + (key as i64 * 1_000) % 5_000,
@@ -210,8 +198,41 @@ impl World {
             rare_since_ms: self.now_ms,
             rng: key.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         });
+        self.announce(self.alive.len() - 1);
         self.collect();
         Handle { key }
+    }
+
+    fn announce(&mut self, place: usize) {
+        let Alive { key, name, pod, restarts, born_ms, .. } = &self.alive[place];
+        let workload = v1::Workload {
+            cluster: "test".into(),
+            namespace: "shop".into(),
+            owner_kind: "Deployment".into(),
+            owner_name: name.clone(),
+            container_name: "main".into(),
+        };
+        let at = ContainerAt {
+            key: SubjectKey(*key),
+            cluster: "test",
+            node: "node-1",
+            workload: &workload,
+            pod_uid: pod,
+            pod_name: pod,
+            container_id: &format!("{key:064x}"),
+        };
+        let added = v1::ContainerAdded { first_seen_unix_ms: *born_ms, restarts: *restarts, ..Default::default() };
+        self.detector.container_added(at, &added, self.origin == Origin::Live);
+    }
+
+    /// The aggregator starts anew: the detector knows the incidents that were open, and learns of the containers again.
+    pub fn restart(&mut self) {
+        let open: Vec<_> = self.last_told().into_values().filter(|change| change.incident.resolved_unix_ms == 0).cloned().collect();
+        self.detector = Detector::new(Config::default(), 1);
+        for change in open {
+            assert!(self.detector.restore(change.incident, change.reasoning));
+        }
+        (0..self.alive.len()).for_each(|place| self.announce(place));
     }
 
     pub fn stop(&mut self, handle: Handle) {
@@ -277,11 +298,12 @@ impl World {
 
     /// Incidents that opened at or above a ticket, as they were last told.
     pub fn incidents(&self) -> Vec<&v1::Incident> {
-        let mut last = std::collections::BTreeMap::new();
-        for change in &self.changes {
-            last.insert(change.incident.id, &change.incident);
-        }
-        last.into_values().filter(|incident| incident.severity >= v1::Severity::Ticket as i32).collect()
+        let last = self.last_told().into_values().map(|change| &change.incident);
+        last.filter(|incident| incident.severity >= v1::Severity::Ticket as i32).collect()
+    }
+
+    fn last_told(&self) -> std::collections::BTreeMap<u64, &Change> {
+        self.changes.iter().map(|change| (change.incident.id, change)).collect()
     }
 
     /// The only incident, of which workload and kind; seconds from `onset_ms` to its opening.

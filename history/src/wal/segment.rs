@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use vedette_proto::v1::Dropped;
+use vedette_proto::v1::{Dropped, Origin};
 
 use super::record::Record;
 use crate::{HistoryError, Subject};
@@ -22,6 +22,8 @@ pub(crate) struct Entry {
     pub offset: u64,
     pub length: u32,
     pub unix_ms: i64,
+    /// Whether it was replayed.
+    pub replay: bool,
     /// Ids of the rows' subjects: blocks that hold none of the wanted ones are never read.
     pub subject_ids: Arc<[u32]>,
 }
@@ -55,7 +57,8 @@ impl Index {
         self.rows += record.subject_ids.len() as u64;
         if !record.subject_ids.is_empty() {
             let subject_ids = record.subject_ids.as_slice().into();
-            self.entries.push(Entry { offset, length, unix_ms: record.unix_ms, subject_ids });
+            let replay = record.origin == Origin::Replay as i32;
+            self.entries.push(Entry { offset, length, unix_ms: record.unix_ms, replay, subject_ids });
         }
         if let Some(dropped) = &record.gap {
             let gap = Gap { node: record.node.clone(), spool_id: record.spool(), sequence: record.sequence, dropped: dropped.clone() };

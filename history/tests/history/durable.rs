@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::{SPOOL, START, ask, batch, config, count, subject};
-use vedette_history::{History, HistoryError, Protected};
-use vedette_proto::v1::{Dropped, Selector};
+use vedette_history::{History, HistoryError};
+use vedette_proto::v1::Dropped;
 
 const SUM: &str = "SELECT count(*), count(distinct cpu_usage_us), sum(cpu_usage_us), count(pids_current) FROM observations";
 
@@ -108,30 +108,6 @@ async fn another_version_and_another_owner_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retention_spares_what_is_protected() {
-    let dir = tempfile::tempdir().unwrap();
-    let subjects = [subject("web"), subject("db")];
-    let history = History::open(config(dir.path())).await.unwrap();
-    for sequence in 1..=10 {
-        history.append(batch(&subjects, sequence, START + sequence as i64 * 1_000)).await.unwrap();
-    }
-    let protected = Protected {
-        start_unix_ms: START + 3_000,
-        end_unix_ms: START + 6_000,
-        selector: Selector { owner_name: "db".into(), ..Selector::default() },
-    };
-    let later = START + 15 * 86_400_000;
-
-    history.maintain(later, std::slice::from_ref(&protected)).await.unwrap();
-    let kept = count(&history).await;
-    history.maintain(later, &[protected]).await.unwrap();
-    let kept_again = count(&history).await;
-    history.maintain(later, &[]).await.unwrap();
-
-    assert_eq!((kept, kept_again, count(&history).await), (3, 3, 0));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_a_past_hour_become_one() {
     let dir = tempfile::tempdir().unwrap();
     let subjects = [subject("web"), subject("db")];
@@ -146,6 +122,23 @@ async fn files_of_a_past_hour_become_one() {
 
     assert_eq!((before.0, history.stats().files), (4, 1));
     assert_eq!(ask(&history, SUM).await.unwrap(), before.1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_the_present_hour_are_merged_when_there_are_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let subjects = [subject("web"), subject("db")];
+    let history = History::open(config(dir.path())).await.unwrap();
+    let mut files = Vec::new();
+    for sequence in 1..=33 {
+        history.append(batch(&subjects, sequence, START + sequence as i64 * 1_000)).await.unwrap();
+        history.maintain(START, &[]).await.unwrap();
+        files.push(history.stats().files);
+    }
+
+    assert_eq!((files[30], files[31], files[32]), (31, 1, 2));
+    assert_eq!(ask(&history, SUM).await.unwrap(), [[Some(66), Some(66), Some(33 * 34 * 1_000 + 33), Some(12)]]);
+    assert_eq!(history.stats().problems, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

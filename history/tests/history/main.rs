@@ -6,5 +6,7 @@ mod disk_full;
 mod durable;
 mod hostile;
 mod kill;
+mod reading;
 mod recording;
+mod retention;
 mod support;
