@@ -126,12 +126,11 @@ impl Segment {
         self.file.sync_data()
     }
 
-    /// Deletes the file.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn delete(&self) -> std::io::Result<()> {
-        std::fs::remove_file(&self.path)
+    /// Deletes the file; where that fails, it is read again by the next agent, which is told that it is acknowledged.
+    pub fn delete(&self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot delete a segment of the spool");
+        }
     }
 }
 

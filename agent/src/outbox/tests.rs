@@ -1,8 +1,14 @@
 //! The spool under kills, full disks, reboots and other versions.
 
+use std::path::Path;
+
 use vedette_proto::v1::{ColumnBlock, ContainerRemoved, ProcessSeen};
 
-use super::*;
+use super::{
+    queue::{MAX_UNSAVED, REBOOT_SKIP_REFERENCES, REBOOT_SKIP_SEQUENCES},
+    *,
+};
+use crate::metrics::Reason;
 
 const NOW: i64 = 1_800_000_000_000;
 
