@@ -107,7 +107,7 @@ fn a_dry_run_prints_what_would_happen_and_when() {
     let (well, said) = vedette(folder.path(), &["simulate", "seed-session", "--dry-run"]);
 
     assert!(well, "{said}");
-    assert!(said.contains("5m      5m     = mining") && said.contains("5 attacks ("), "{said}");
+    assert!(said.contains("= normal after mining") && said.contains("5 attacks ("), "{said}");
 }
 
 #[test]
