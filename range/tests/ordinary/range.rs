@@ -91,6 +91,9 @@ impl Range {
         soon("the sandbox is there", || watched.sandbox().is_some_and(|pid| namespace(&pid.to_string()) != namespace("self"))).await;
         watched.pod.start(vec![watched.program(command)]).await.expect("started");
         soon("the program is there", || watched.processes().iter().any(|&pid| is_named(pid, COMM))).await;
+        if command.contains("--address {address}") && !command.starts_with("program") {
+            soon("it listens", || !watched.listening().is_empty() || watched.net("udp").lines().count() > 1).await;
+        }
         watched
     }
 
