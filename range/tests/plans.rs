@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use vedette_proto::v1::Kind;
 use vedette_range::plan::{
     Plan,
-    act::{About, Placement, Role},
+    act::{About, Placement, Role, shipped},
     expand,
+    program::behaviours,
+    sessions::{Backend, Session, Sessions, Set},
     timeline::{Episode, Timeline},
 };
 
@@ -373,4 +375,106 @@ fn an_unknown_plan_says_which_there_are() {
 
     assert!(problem.starts_with("no plan named \"demoo\": there are demo, smoke, seed-session, "), "{problem}");
     assert!(missing.starts_with("cannot read the plan ./nowhere.yaml: "), "{missing}");
+}
+
+/// Kinds that are told by statistics; the others are facts.
+const STATISTICAL: [Kind; 7] = [Kind::Mining, Kind::Scan, Kind::Flood, Kind::Exfiltration, Kind::Recon, Kind::MemoryLeak, Kind::DiskFill];
+const FACTS: [Kind; 2] = [Kind::CrashLoop, Kind::ForkBomb];
+
+#[test]
+fn the_sessions_hold_what_is_promised_of_them() {
+    let sessions = Sessions::shipped().expect("sound");
+    let timelines: Vec<_> = sessions
+        .sessions
+        .iter()
+        .map(|session| {
+            let plan = session.plan().expect("shipped");
+            let warm_up = plan.file.warm_up.0;
+            (warm_up, expand(&plan, session.seed).unwrap_or_else(|error| panic!("{}: {error}", session.name)))
+        })
+        .collect();
+
+    let all: Vec<_> = timelines.iter().flat_map(|(_, timeline)| &timeline.episodes).collect();
+    let count = |role: Role, is: &dyn Fn(&Episode) -> bool| all.iter().filter(|episode| episode.role == role && is(episode)).count();
+    for kind in STATISTICAL {
+        let attacks = count(Role::Attack, &|episode| episode.kind == kind);
+        assert!(attacks >= 30, "{attacks} attacks of kind {}", kind.word());
+    }
+    for kind in STATISTICAL.into_iter().chain(FACTS) {
+        for placement in Placement::ALL {
+            let placed = count(Role::Attack, &|episode| episode.kind == kind && episode.placement == placement);
+            assert!(placed > 0, "no {} is placed {}", kind.word(), placement.word());
+        }
+    }
+    let looks: Vec<_> = shipped().expect("sound").0.iter().filter(|(_, act)| act.role == Role::LookAlike).map(|(name, _)| name).collect();
+    for act in looks {
+        let episodes = count(Role::LookAlike, &|episode| episode.act == *act);
+        assert!(episodes >= 30, "{episodes} episodes of {act}");
+    }
+    assert_eq!(count(Role::Attack, &|_| true), count(Role::Placebo, &|_| true));
+    for (warm_up, timeline) in &timelines {
+        let minutes = (timeline.total - *warm_up).as_secs_f64() / 60.0;
+        assert!((15.0..=20.0).contains(&minutes), "{} lasts {minutes} minutes", timeline.plan);
+        assert!(
+            timeline.episodes.iter().all(|episode| episode.lasts >= Duration::from_secs(30) && episode.lasts <= Duration::from_secs(360))
+        );
+    }
+}
+
+#[test]
+fn the_list_of_sessions_is_what_it_says() {
+    let list = Sessions::shipped().expect("sound");
+    let with = |is: &dyn Fn(&Session) -> bool| list.sessions.iter().filter(|session| is(session)).count();
+
+    let mut names: Vec<_> = list.sessions.iter().map(|session| &session.name).collect();
+    names.sort();
+    names.dedup();
+    let mut mixes: Vec<_> = list.sessions.iter().map(|session| &session.plan).collect();
+    mixes.sort();
+    mixes.dedup();
+    assert_eq!(names.len(), list.sessions.len());
+    assert!(mixes.len() >= 4, "{mixes:?}");
+    assert!(with(&|session| session.backend == Backend::Vm) >= 3);
+    assert!(with(&|session| session.backend == Backend::Containerd) >= 3 && with(&|session| session.backend == Backend::Local) >= 3);
+    assert!(with(&|session| session.warm_up.is_some_and(|warm_up| warm_up.0 >= Duration::from_secs(3_600))) >= 2);
+    assert_eq!(list.sessions.iter().map(|session| session.set).collect::<Vec<_>>(), list.chosen());
+    assert_eq!(with(&|session| session.set == Set::Cal), list.sessions.len() / 4);
+}
+
+#[test]
+fn every_behaviour_can_be_reached_from_a_shipped_plan() {
+    let plans: Vec<_> = Plan::names().map(|name| Plan::load(name).expect("shipped")).collect();
+    let mut used: Vec<&str> = Vec::new();
+    for plan in &plans {
+        for (_, workload) in &plan.file.workloads.0 {
+            used.push(&workload.program.behaviour);
+            used.extend(workload.clients.0.iter().map(|(_, program)| program.behaviour.as_str()));
+        }
+    }
+    used.extend(shipped().expect("sound").0.iter().flat_map(|(_, act)| act.programs()).map(|program| program.behaviour.as_str()));
+
+    let missing: Vec<_> = behaviours().filter(|name| !used.contains(name)).collect();
+
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_plan_in_the_folder_is_shipped() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../plans");
+    let files = |dir: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect(dir).map(|entry| entry.expect(dir).path());
+        let plans = entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        plans.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+    };
+
+    let mut found: Vec<_> = [files(folder), files(&format!("{folder}/sessions"))].concat();
+    found.retain(|name| !["catalogue", "sessions"].contains(&name.as_str()));
+    found.sort();
+
+    let mut shipped: Vec<_> = Plan::names().map(str::to_owned).collect();
+    shipped.sort();
+    assert_eq!(found, shipped);
+    for name in shipped {
+        assert_eq!(Plan::load(&name).expect("shipped").file.name, name);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::LazyLock, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
@@ -27,14 +27,6 @@ const MAX_FLAGS: usize = 64;
 
 /// `vedette-range behave`, to be asked what it knows.
 static BEHAVE: LazyLock<clap::Command> = LazyLock::new(|| Behaviour::augment_subcommands(clap::Command::new("behave")));
-
-/// The rest of a command line after `behave`.
-#[derive(Parser)]
-#[command(no_binary_name = true, disable_help_flag = true)]
-struct Line {
-    #[command(subcommand)]
-    _behaviour: Behaviour,
-}
 
 /// A behaviour and its flags; some values are known only once the pods are there.
 #[derive(Clone, Debug, PartialEq)]
@@ -293,7 +285,11 @@ impl Program {
             bursts: None,
             address: &|_| Some("10.213.0.11".to_owned()),
         };
-        Line::try_parse_from(self.arguments(&around)?).map(|_| ()).map_err(|error| {
+        let Some(behaviour) = BEHAVE.find_subcommand(&self.behaviour) else {
+            return Err(format!("unknown behaviour `{}`", self.behaviour));
+        };
+        let line = behaviour.clone().no_binary_name(true).disable_help_flag(true);
+        line.try_get_matches_from(self.arguments(&around)?.split_off(1)).map(|_| ()).map_err(|error| {
             // The first paragraph says what is wrong; a tip and the usage follow.
             let text = error.to_string();
             let first = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
