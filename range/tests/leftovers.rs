@@ -19,9 +19,28 @@ fn is_root() -> bool {
     root
 }
 
+/// Disks that are made, mounted and unmounted all the time.
+const DISKS: &str = r#"
+name: disks
+description: for tests
+workloads:
+  web: {disk: 8MiB, program: {behaviour: web, address: "@self"}}
+  job: {disk: 8MiB, replicas: 3, program: {behaviour: batch, dir: "@work", work_seconds: 1, rest_seconds: 1}}
+phases:
+  - name: all
+    lasts: 20s
+    episodes:
+      - {act: rollout, in: job, at: 0s, lasts: 10s}
+      - {act: disk-fill, at: 1s, lasts: 5s}
+"#;
+
 fn start(name: &str) -> Child {
+    start_plan(name, "smoke")
+}
+
+fn start_plan(name: &str, plan: &str) -> Child {
     let mut command = Command::new(BINARY);
-    command.args(["run", "--plan", "smoke", "--root-cgroup", name]);
+    command.args(["run", "--plan", plan, "--root-cgroup", name]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started")
 }
 
@@ -62,6 +81,31 @@ fn a_run_killed_at_any_moment_is_removed_by_clean() {
         // Killed before it claimed its directory, there is nothing to clean and clean says so.
         let left = leftovers(&name).expect("looked");
         assert!(left.is_empty(), "killed after {after_ms} ms: {left:?}: {}", String::from_utf8_lossy(&cleaned.stderr));
+    }
+}
+
+#[test]
+fn disks_of_a_run_killed_at_any_moment_are_removed_by_clean() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let plan = folder.path().join("disks.yaml");
+    std::fs::write(&plan, DISKS).expect("written");
+    for attempt in 0..5 {
+        let name = format!("vedette-test-disks{attempt}-{}", std::process::id());
+        let after_ms: u64 = rand::random_range(100..6_000);
+        let mut run = start_plan(&name, plan.to_str().expect("UTF-8"));
+        std::thread::sleep(Duration::from_millis(after_ms));
+        run.kill().expect("killed");
+        run.wait().expect("ended");
+
+        let cleaned = Command::new(BINARY).args(["clean", "--root-cgroup", &name]).output().expect("run");
+
+        let left = leftovers(&name).expect("looked");
+        assert!(left.is_empty(), "killed after {after_ms} ms: {left:?}: {}", String::from_utf8_lossy(&cleaned.stderr));
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        assert!(!mounts.contains(&name), "killed after {after_ms} ms");
     }
 }
 
