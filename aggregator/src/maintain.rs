@@ -7,10 +7,12 @@ use std::{
 
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
-use vedette_history::History;
+use vedette_history::{History, Protected};
+use vedette_proto::v1::Selector;
 
 use crate::{
     clock,
+    fleet::Fleet,
     problems::{Problems, Source},
     store::Store,
     tls::Certificates,
@@ -28,6 +30,7 @@ const SERVICES: [&str; 5] =
 pub async fn housekeeping(
     history: History,
     store: Store,
+    fleet: Arc<Fleet>,
     certificates: Arc<Certificates>,
     problems: Arc<Problems>,
     mut stop: watch::Receiver<bool>,
@@ -48,13 +51,14 @@ pub async fn housekeeping(
             }
         }
         // Without knowing what is protected nothing may be let go.
-        let protected = match store.protected_ranges().await {
+        let mut protected = match store.protected_ranges().await {
             Ok(ranges) => ranges,
             Err(error) => {
                 problems.state(Source::Store, error.to_string());
                 continue;
             }
         };
+        protected.extend(fleet.replays().into_iter().map(replay));
         match history.maintain(clock::unix_ms(), &protected).await {
             Ok(()) => problems.clear(Source::Sealing),
             Err(error) => {
@@ -63,6 +67,12 @@ pub async fn housekeeping(
             }
         }
     }
+}
+
+/// A recording is as old as it is: while its replay is remembered (until a restart, or until there are too many) age does not take
+/// it away. Labelled ranges stay beyond that.
+fn replay(cluster: String) -> Protected {
+    Protected { start_unix_ms: 0, end_unix_ms: i64::MAX, selector: Selector { cluster, ..Selector::default() } }
 }
 
 /// Makes grpc.health.v1 say what is so: ingest serves while observations can be made durable; nothing serves once the stop began.

@@ -162,7 +162,14 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     });
     let (reporter, health) = tonic_health::server::health_reporter();
     let tasks = vec![
-        tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
+        tokio::spawn(maintain::housekeeping(
+            history,
+            store,
+            Arc::clone(&shared.fleet),
+            Arc::clone(&certificates),
+            Arc::clone(&shared.problems),
+            stopping.clone(),
+        )),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
     let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
