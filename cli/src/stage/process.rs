@@ -55,6 +55,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until `GET path` is answered with 200.
     pub async fn ready(&mut self, address: SocketAddr, path: &str, limit: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
