@@ -1,5 +1,6 @@
 //! `vedette record`: runs plans of the range and saves what was observed, one recording a session.
 
+mod cpio;
 mod load;
 mod local;
 mod session;

@@ -1,5 +1,6 @@
 //! The recording that comes with Vedette, and the saving of a live run as another.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -66,6 +67,7 @@ pub async fn save(
         foreign_cpu_share: None,
         load_before: None,
         schedule: text.to_owned(),
+        left_out: HashSet::new(),
     };
     let manifest = crate::recording::save(&mut stage.client, facts, dir).await?;
     println!("recorded {} rows in {}", manifest.rows, dir.display());

@@ -1,12 +1,14 @@
 //! Takes a session out of an aggregator into a folder, whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use vedette_history::{Recording, ship};
-use vedette_proto::v1::{ExportFormat, ExportLayout, ExportRequest, ListContainersRequest, ListLabelsRequest, Selector, TimeRange};
+use vedette_proto::v1::{
+    Container, ExportFormat, ExportLayout, ExportRequest, Label, ListContainersRequest, ListLabelsRequest, Selector, TimeRange,
+};
 
 use super::manifest::{Fingerprint, Missing};
 use super::{CONTAINERS, FORMAT, LABELS, MANIFEST, Manifest, OBSERVATIONS, SCHEDULE, Said, Seen, Set, write_lines};
@@ -56,6 +58,8 @@ pub struct Facts {
     pub load_before: Option<f64>,
     /// What the injector wrote.
     pub schedule: String,
+    /// Ids of containers that are not recorded.
+    pub left_out: HashSet<String>,
 }
 
 /// Writes the recording `dir`, which appears once it is complete. What lies there is an error, and untouched.
@@ -97,17 +101,18 @@ async fn write(client: &mut Client, facts: Facts, dir: &Path) -> anyhow::Result<
     };
     let (exported, observations) = (dir.join("exported.parquet"), dir.join(OBSERVATIONS));
     to_file(client, request, &exported).await?;
-    let (rows, _) = ship(&exported, &observations)?;
+    let (rows, _) = ship(&exported, &observations, &facts.left_out)?;
     fs::remove_file(&exported).with_context(|| format!("cannot remove {}", exported.display()))?;
 
     let request = ListContainersRequest { selector: Some(of_cluster()), include_gone: true, include_told: true, limit: MAX_LISTED };
     let listed = client.query.list_containers(request).await.map_err(Stop::from)?.into_inner();
-    let mut containers: Vec<_> = listed.containers.iter().map(Seen::of).collect();
+    let recorded = |container: &&Container| !facts.left_out.contains(&container.container_id);
+    let mut containers: Vec<_> = listed.containers.iter().filter(recorded).map(Seen::of).collect();
     containers.sort_by(|a, b| (a.first_seen_unix_ms, &a.container_id).cmp(&(b.first_seen_unix_ms, &b.container_id)));
 
     let request = ListLabelsRequest { range: Some(range), limit: MAX_LISTED, ..ListLabelsRequest::default() };
     let answer = client.label.list_labels(request).await.map_err(Stop::from)?.into_inner();
-    let here = |label: &&vedette_proto::v1::Label| label.selector.as_ref().is_some_and(|selector| selector.cluster == facts.cluster);
+    let here = |label: &&Label| label.selector.as_ref().is_some_and(|selector| selector.cluster == facts.cluster);
     let mut labels: Vec<_> = answer.labels.iter().filter(here).map(Said::of).collect();
     labels.sort();
     if listed.truncated || answer.truncated {

@@ -94,6 +94,11 @@ impl Process {
         }
     }
 
+    /// Whether it ended, however it did.
+    pub fn ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// An error if it ended although nobody stopped it.
     pub fn alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {

@@ -1,6 +1,6 @@
 //! What was appended comes back value for value: from the log, from Parquet, and through a recording.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use crate::support::{START, batch, config, subject};
 use proptest::prelude::*;
@@ -81,8 +81,10 @@ async fn a_shipped_recording_is_smaller_and_plays_the_same_without_verdicts() {
     }
     let recorded = recorded(&history, &dir.path().join("recording.parquet")).await;
 
-    let (rows, bytes) = ship(&dir.path().join("recording.parquet"), &dir.path().join("shipped.parquet")).unwrap();
-    let again = ship(&dir.path().join("shipped.parquet"), &dir.path().join("again.parquet")).unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (rows, bytes) = ship(&path("recording.parquet"), &path("shipped.parquet"), &HashSet::new()).unwrap();
+    let again = ship(&path("shipped.parquet"), &path("again.parquet"), &HashSet::new()).unwrap();
+    let (less, _) = ship(&path("shipped.parquet"), &path("less.parquet"), &HashSet::from([renamed("").container_id.clone()])).unwrap();
 
     let shipped = Recording::open(&dir.path().join("shipped.parquet")).unwrap();
     let played: Vec<Row> =
@@ -94,7 +96,7 @@ async fn a_shipped_recording_is_smaller_and_plays_the_same_without_verdicts() {
     assert_eq!(sorted(played), sorted(expected.collect()));
     assert_eq!((rows, shipped.observations(), shipped.container_observations()), (200, 200, 200));
     assert!(bytes * 2 < std::fs::metadata(dir.path().join("recording.parquet")).unwrap().len(), "{bytes} bytes");
-    assert_eq!(again, (rows, bytes));
+    assert_eq!((again, less), ((rows, bytes), 100));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
