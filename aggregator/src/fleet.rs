@@ -91,6 +91,22 @@ impl Fleet {
     /// An absent cluster in the selector means the aggregator's own.
     #[must_use]
     pub fn containers(&self, selector: &v1::Selector, include_gone: bool, limit: usize) -> (Vec<v1::Container>, bool) {
+        self.select(selector, include_gone, limit, |record| record.message.clone())
+    }
+
+    /// The same with everything that agents told of them besides observations.
+    #[must_use]
+    pub fn told(&self, selector: &v1::Selector, include_gone: bool, limit: usize) -> (Vec<v1::Container>, bool) {
+        self.select(selector, include_gone, limit, ContainerRecord::told)
+    }
+
+    fn select(
+        &self,
+        selector: &v1::Selector,
+        include_gone: bool,
+        limit: usize,
+        message: impl Fn(&ContainerRecord) -> v1::Container,
+    ) -> (Vec<v1::Container>, bool) {
         let state = self.read();
         let wanted = |record: &&ContainerRecord| {
             (include_gone || record.message.gone_unix_ms == 0) && select::matches(selector, &self.cluster, &record.message)
@@ -103,7 +119,7 @@ impl Fleet {
             found.truncate(limit);
         }
         found.sort_unstable_by(order);
-        (found.into_iter().map(|record| record.message.clone()).collect(), truncated)
+        (found.into_iter().map(message).collect(), truncated)
     }
 
     /// Process names seen in the containers with this id (on any node; a watched cgroup's id may not be unique), oldest first.
@@ -232,11 +248,12 @@ impl Fleet {
     }
 
     /// A container is gone; it is remembered until there are too many.
-    pub fn container_removed(&self, key: u64, unix_ms: i64) {
+    pub fn container_removed(&self, key: u64, removed: &v1::ContainerRemoved) {
         let mut state = self.write();
         let State { containers, nodes, gone, forgotten, .. } = &mut *state;
         let Some(record) = containers.get_mut(&key).filter(|record| record.message.gone_unix_ms == 0) else { return };
-        record.message.gone_unix_ms = unix_ms.max(1);
+        record.message.gone_unix_ms = removed.unix_ms.max(1);
+        record.message.pod_remained = removed.pod_remains;
         if let Some(node) = nodes.get_mut(&record.node_id) {
             node.message.containers = node.message.containers.saturating_sub(1);
         }

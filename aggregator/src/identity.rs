@@ -74,9 +74,19 @@ impl Identity {
         Self { file, ..Self::default() }
     }
 
-    /// The workload and pod name of a container.
+    /// Whether reading the file again could not tell more about a container.
+    #[must_use]
+    pub fn knows(&self, added: &v1::ContainerAdded) -> bool {
+        self.file.is_none() || added.recorded_workload.is_some() || added.pod_uid.is_empty() || self.pods.contains_key(&added.pod_uid)
+    }
+
+    /// The workload and pod name of a container. What a replay says of it comes first: the door lets nobody else say it.
     #[must_use]
     pub fn name(&self, cluster: &str, added: &v1::ContainerAdded) -> Named {
+        if let Some(recorded) = &added.recorded_workload {
+            let workload = v1::Workload { cluster: cluster.into(), ..recorded.clone() };
+            return Named { workload, pod_name: added.recorded_pod_name.clone() };
+        }
         let workload = |namespace: &str, kind: &str, name: &str, container: String| v1::Workload {
             cluster: cluster.into(),
             namespace: namespace.into(),

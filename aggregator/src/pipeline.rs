@@ -160,7 +160,7 @@ impl Pipeline {
                     let removed = v1::ContainerRemoved { unix_ms: at, ..v1::ContainerRemoved::default() };
                     for key in self.roster.node_over(peer.node_id) {
                         self.detector.container_removed(SubjectKey(key), &removed, peer.origin);
-                        self.fleet.container_removed(key, at);
+                        self.fleet.container_removed(key, &removed);
                     }
                     if !self.roster.has_stream_of(&peer.cluster) {
                         self.detector.cluster_over(&peer.cluster);
@@ -175,6 +175,10 @@ impl Pipeline {
 
     /// `origin` is that of what says so: a late batch of a live stream is late.
     fn add(&mut self, peer: &Peer, added: v1::ContainerAdded, origin: v1::Origin) {
+        if !self.identity.knows(&added) {
+            // The file may say by now who a new pod is; a moment later its first rows would be under another name.
+            self.refresh_names();
+        }
         let named = self.identity.name(&peer.cluster, &added);
         let Met::New(key) = self.roster.add(peer, added, named) else { return };
         let Some(place) = self.roster.place(key) else { return };
@@ -185,7 +189,7 @@ impl Pipeline {
     fn gone(&mut self, key: u64, removed: &v1::ContainerRemoved, origin: v1::Origin) {
         self.roster.forget(key);
         self.detector.container_removed(SubjectKey(key), removed, origin);
-        self.fleet.container_removed(key, removed.unix_ms);
+        self.fleet.container_removed(key, removed);
     }
 
     fn batch(&mut self, delivery: Delivery) -> Option<Scored> {
@@ -210,7 +214,7 @@ impl Pipeline {
         for removed in &batch.removed {
             if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
                 self.detector.container_removed(SubjectKey(key), removed, origin);
-                self.fleet.container_removed(key, removed.unix_ms);
+                self.fleet.container_removed(key, removed);
             }
         }
         scored
@@ -279,20 +283,7 @@ impl Pipeline {
             self.hearing_unix_ms = now_unix_ms;
         }
         self.silence(now_unix_ms);
-        match self.identity.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.problems.clear(Source::Identity);
-                self.rename();
-            }
-            Err(error) => {
-                self.problems.state(Source::Identity, error.to_string());
-                if matches!(error, IdentityError::Lines { .. }) {
-                    tracing::warn!(%error, "identity file");
-                    self.rename();
-                }
-            }
-        }
+        self.refresh_names();
         if ticks.is_multiple_of(BASELINE_TICKS) {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
             self.fleet.baseline(states);
@@ -309,7 +300,7 @@ impl Pipeline {
         for node in self.fleet.unheard(now_unix_ms - FORGOTTEN_MS) {
             for key in self.roster.node_over(node) {
                 self.detector.container_removed(SubjectKey(key), &removed, v1::Origin::Late);
-                self.fleet.container_removed(key, now_unix_ms);
+                self.fleet.container_removed(key, &removed);
             }
         }
     }
@@ -356,6 +347,24 @@ impl Pipeline {
             })
             .collect();
         self.detector.nodes(now_unix_ms, &nodes);
+    }
+
+    /// Reads the identity file again if it changed.
+    fn refresh_names(&mut self) {
+        match self.identity.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.problems.clear(Source::Identity);
+                self.rename();
+            }
+            Err(error) => {
+                self.problems.state(Source::Identity, error.to_string());
+                if matches!(error, IdentityError::Lines { .. }) {
+                    tracing::warn!(%error, "identity file");
+                    self.rename();
+                }
+            }
+        }
     }
 
     /// Names changed: containers alive have the new ones from now on; rows already stored keep the old.

@@ -197,10 +197,12 @@ impl Roster {
         true
     }
 
-    /// The container is gone: nothing refers to it any more.
+    /// The container is gone: nothing refers to it any more. One that the stream added again under another reference lives on.
     pub fn remove(&mut self, stream: u64, reference: u32) -> Option<u64> {
-        let key = self.streams.get_mut(&stream)?.keys.remove(&reference)?;
-        self.forget(key).then_some(key)
+        let keys = &mut self.streams.get_mut(&stream)?.keys;
+        let key = keys.remove(&reference)?;
+        let again = keys.values().any(|&other| other == key);
+        (!again && self.forget(key)).then_some(key)
     }
 
     pub fn forget(&mut self, key: u64) -> bool {

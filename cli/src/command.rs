@@ -16,6 +16,8 @@ use crate::incidents::{self, IncidentsArgs};
 use crate::label::{self, AnswerArgs, LabelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
+use crate::record::{self, RecordArgs};
+use crate::replay::{self, ReplayArgs};
 use crate::simulate::{self, SimulateArgs};
 use crate::{status, watch};
 
@@ -131,6 +133,25 @@ Examples:
   vedette simulate seed-session-short --no-labels --schedule-out schedule.json
   vedette simulate --clean")]
     Simulate(SimulateArgs),
+    /// Play recorded sessions to the aggregator as agents would deliver them, with their labels
+    #[command(after_help = "\
+A replay has a cluster name of its own, its events keep their time, and it never pages. Each recording is checked against its
+manifest first. The same replay again adds nothing; one that was interrupted goes on.
+
+Examples:
+  vedette replay recordings/
+  vedette replay recordings/shop-01 --speed 20 --session shop-again
+  vedette incidents --cluster shop-again")]
+    Replay(ReplayArgs),
+    /// Run a plan of the range and record it: observations, containers, labels
+    #[command(after_help = "\
+Starts an aggregator and an agent of its own, as in production. A recording appears whole or not at all; of a list of sessions those
+already there are skipped. Needs root on Linux, and a machine that does nothing else. docs/recordings.md says what a recording holds.
+
+Examples:
+  vedette record demo --out recordings
+  vedette record --sessions plans/sessions.yaml --out recordings")]
+    Record(RecordArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -172,6 +193,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
+        Command::Record(args) => record::run(args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -199,7 +221,8 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Answer(args) => label::answer(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
+        Command::Replay(args) => replay::run(args, client, output).await,
+        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
     }
 }
 

@@ -25,7 +25,12 @@ pub struct ContainersArgs {
 
 /// Prints the containers, by workload.
 pub async fn run(args: ContainersArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
-    let request = ListContainersRequest { selector: args.which.selector(), include_gone: args.gone, limit: args.limit };
+    let request = ListContainersRequest {
+        selector: args.which.selector(),
+        include_gone: args.gone,
+        limit: args.limit,
+        ..ListContainersRequest::default()
+    };
     let answer = waiting("asking for the containers", client.query.list_containers(request)).await;
     let answer = answer.map_err(Stop::from)?.into_inner();
     let columns = vec![

@@ -3,19 +3,15 @@
 mod live;
 mod replay;
 
-mod stage;
-
-pub mod process;
-
-pub mod schedule;
+pub(crate) mod schedule;
 
 mod judge;
 
-mod accounting;
+pub(crate) mod accounting;
 
 mod show;
 
-mod finish;
+pub(crate) mod finish;
 
 mod report;
 
@@ -38,10 +34,10 @@ pub struct DemoArgs {
     /// Replay the recording even where a live run would be possible
     #[arg(long)]
     pub replay: bool,
-    /// The recording to replay, instead of the one that comes with Vedette; its schedule.json lies beside it
-    #[arg(long, value_name = "FILE")]
+    /// The recording to replay, instead of the one that comes with Vedette
+    #[arg(long, value_name = "DIR")]
     pub recording: Option<PathBuf>,
-    /// Save a live run in this directory, for replays
+    /// Save a live run as a recording in this directory, which must not be there yet
     #[arg(long, value_name = "DIR", conflicts_with_all = ["replay", "recording"])]
     pub record: Option<PathBuf>,
     /// Order and dose of the attacks; different in every run unless given

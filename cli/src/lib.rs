@@ -18,6 +18,10 @@ mod watch;
 
 pub mod demo;
 pub mod simulate;
+pub mod record;
+pub mod recording;
+pub mod replay;
+mod stage;
 
 pub mod vocabulary;
 pub mod when;

@@ -65,3 +65,58 @@ impl Drop for Transfer {
         }
     }
 }
+
+/// A run of a known length with named parts: a bar on a terminal, a line per part elsewhere.
+pub struct Course {
+    name: String,
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Course {
+    /// Begins now.
+    pub fn begin(name: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{prefix} {bar:30} {elapsed} of about {len} s, {msg}");
+            ProgressBar::new(0).with_prefix(name.to_owned()).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { name: name.to_owned(), began: Instant::now(), bar }
+    }
+
+    /// It will take so many seconds.
+    pub fn length(&mut self, seconds: u64) {
+        self.began = Instant::now();
+        match &self.bar {
+            Some(bar) => bar.set_length(seconds),
+            None => eprintln!("vedette: {}: {seconds} s", self.name),
+        }
+    }
+
+    /// A part begins.
+    pub fn phase(&self, phase: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(phase.to_owned()),
+            None => eprintln!("vedette: {}: {phase} after {} s", self.name, self.began.elapsed().as_secs()),
+        }
+    }
+
+    /// Time went on.
+    pub fn tick(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.began.elapsed().as_secs());
+        }
+    }
+
+    /// Since its length was known, or else its begin.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -13,10 +13,10 @@ use tokio::process::{ChildStdout, Command};
 
 use self::course::Course;
 use crate::client::{ConnectArgs, Target};
-use crate::demo::process::{Process, beside, stopped};
 use crate::demo::schedule::Event;
 use crate::escape::escaped;
 use crate::exit::{Exit, Stop};
+use crate::stage::{Process, beside, stopped};
 
 /// Removing cgroups of processes that are killed takes a second or two, a containerd longer.
 const CLEAN_UP: Duration = Duration::from_secs(60);

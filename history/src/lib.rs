@@ -35,7 +35,7 @@ pub use config::Config;
 pub use error::HistoryError;
 pub use history::{History, Receipt, Stats};
 pub use protected::Protected;
-pub use recording::{Recording, RecordingWriter, Tick};
+pub use recording::{Recording, RecordingWriter, Tick, ship};
 pub use schema::{GAPS_TABLE, OBSERVATIONS_TABLE, observation_schema};
 pub use session::{Answer, QueryLimits};
 pub use statement::check_statement;

@@ -1,9 +1,12 @@
-//! Recordings: a Parquet file of observations, read back tick by tick to be played again, and written from query results.
+//! Recordings: a Parquet file of observations, read back tick by tick to be played again.
+
+mod ship;
+mod writer;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs::File,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -20,12 +23,15 @@ use vedette_proto::{
 
 use crate::{
     HistoryError, StoredVerdict, Subject,
-    parquet_file::FileWriter,
     schema::{SUBJECT_COLUMNS, observation_schema},
 };
+pub use ship::ship;
+pub use writer::RecordingWriter;
 
 /// Rows that a recording may have; it is held in memory.
 const MAX_ROWS: usize = 5_000_000;
+/// What a detector said on the day of the recording, and how it came to be: a recording may do without.
+const VERDICT_COLUMNS: [&str; 3] = ["origin", "score", "kind"];
 
 /// One tick of one node.
 #[derive(Clone, Debug)]
@@ -38,7 +44,7 @@ pub struct Tick {
     pub subjects: Vec<Arc<Subject>>,
     /// The rows. References count containers per node from 1 in the order in which they first appear; the node itself is 0.
     pub block: Block,
-    /// What was said of each row when it was recorded.
+    /// What was said of each row when it was recorded; nothing where the recording has no verdicts.
     pub verdicts: Vec<StoredVerdict>,
 }
 
@@ -53,28 +59,18 @@ pub struct Recording {
     /// Per row.
     references: Vec<u32>,
     values: Vec<(Column, Int64Array)>,
-    kinds: StringArray,
+    /// Absent where the recording has no verdicts.
+    kinds: Option<StringArray>,
 }
 
 impl Recording {
-    /// Reads a recording whole (at most 5 million rows). Columns of values may be missing (absent in every row); those that
-    /// this version does not know are left out.
+    /// Reads a recording whole (at most 5 million rows). Columns of values may be missing (absent in every row), and so may
+    /// verdicts; columns that this version does not know are left out.
     ///
     /// # Errors
     /// The file cannot be read, or is not a recording: the column is named.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
-        let file = File::open(path).map_err(|error| HistoryError::file("open", path, &error))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| HistoryError::parquet(path, error))?;
-        check(path, builder.schema())?;
-        let count = builder.metadata().file_metadata().num_rows();
-        if usize::try_from(count).is_ok_and(|count| count > MAX_ROWS) {
-            return Err(HistoryError::parquet(path, format!("{count} rows, more than the limit of {MAX_ROWS}")));
-        }
-        let schema = Arc::clone(builder.schema());
-        let reader = builder.build().map_err(|error| HistoryError::parquet(path, error))?;
-        let batches: Vec<_> = reader.collect::<Result<_, _>>().map_err(|error| HistoryError::parquet(path, error))?;
-        let rows = compute::concat_batches(&schema, &batches).map_err(|error| HistoryError::parquet(path, error))?;
-        Self::arrange(rows).map_err(|error| HistoryError::parquet(path, error))
+        Self::arrange(read(path)?).map_err(|error| HistoryError::parquet(path, error))
     }
 
     fn arrange(rows: RecordBatch) -> Result<Self, arrow::error::ArrowError> {
@@ -83,7 +79,7 @@ impl Recording {
             Ok(compute::cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
         };
         let texts = SUBJECT_COLUMNS.iter().map(|name| text(name)).collect::<Result<Vec<_>, _>>()?;
-        let kinds = text("kind")?;
+        let kinds = rows.column_by_name("kind").map(|_| text("kind")).transpose()?;
         let mut subjects: Vec<Arc<Subject>> = Vec::new();
         let mut places: HashMap<Arc<Subject>, u32> = HashMap::new();
         let mut subject_of: Vec<u32> = Vec::with_capacity(rows.num_rows());
@@ -131,6 +127,12 @@ impl Recording {
         self.order.len()
     }
 
+    /// How many of them are about containers; the others are the nodes' own.
+    #[must_use]
+    pub fn container_observations(&self) -> usize {
+        self.references.iter().filter(|&&reference| reference != 0).count()
+    }
+
     /// The nodes, by name.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<&str> {
@@ -174,12 +176,27 @@ impl Recording {
                 tick.block.container_refs.push(self.references[row]);
                 tick.block.rows.push(observation);
                 let score = scores.map_or(0.0, |scores| scores.value(row));
-                let kind = Kind::from_word(self.kinds.value(row)).unwrap_or_default();
+                let kind = self.kinds.as_ref().and_then(|kinds| Kind::from_word(kinds.value(row))).unwrap_or_default();
                 tick.verdicts.push(StoredVerdict { score, kind });
             }
             Some(tick)
         })
     }
+}
+
+/// The rows of a file that is a recording.
+fn read(path: &Path) -> Result<RecordBatch, HistoryError> {
+    let file = File::open(path).map_err(|error| HistoryError::file("open", path, &error))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| HistoryError::parquet(path, error))?;
+    check(path, builder.schema())?;
+    let count = builder.metadata().file_metadata().num_rows();
+    if usize::try_from(count).is_ok_and(|count| count > MAX_ROWS) {
+        return Err(HistoryError::parquet(path, format!("{count} rows, more than the limit of {MAX_ROWS}")));
+    }
+    let schema = Arc::clone(builder.schema());
+    let reader = builder.build().map_err(|error| HistoryError::parquet(path, error))?;
+    let batches: Vec<_> = reader.collect::<Result<_, _>>().map_err(|error| HistoryError::parquet(path, error))?;
+    compute::concat_batches(&schema, &batches).map_err(|error| HistoryError::parquet(path, error))
 }
 
 fn subject(texts: &[StringArray], row: usize) -> Subject {
@@ -194,7 +211,7 @@ fn check(path: &Path, found: &arrow::datatypes::Schema) -> Result<(), HistoryErr
     for expected in observation_schema().fields() {
         let name = expected.name();
         let Ok(field) = found.field_with_name(name) else {
-            if expected.is_nullable() {
+            if expected.is_nullable() || VERDICT_COLUMNS.contains(&name.as_str()) {
                 continue;
             }
             return fail(name, "is missing".into());
@@ -211,44 +228,4 @@ fn check(path: &Path, found: &arrow::datatypes::Schema) -> Result<(), HistoryErr
         return fail("time", "is not the first".into());
     }
     Ok(())
-}
-
-/// Writes observations into one Parquet file: a recording, or the full export.
-pub struct RecordingWriter {
-    writer: FileWriter,
-    path: PathBuf,
-}
-
-impl RecordingWriter {
-    /// Begins a file; it appears under its name only when it is complete. `sorted` says that rows will come by container,
-    /// node and time (`ORDER BY container_id, node, time`), which makes it several times smaller.
-    ///
-    /// # Errors
-    /// The file cannot be created.
-    pub fn create(path: &Path, sorted: bool) -> Result<Self, HistoryError> {
-        Ok(Self { writer: FileWriter::create(path, sorted)?, path: path.to_owned() })
-    }
-
-    /// Adds rows that have the columns of `observations`, in any order; others are left out.
-    ///
-    /// # Errors
-    /// A column is missing, or the file cannot be written.
-    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), HistoryError> {
-        for field in observation_schema().fields() {
-            if rows.column_by_name(field.name()).is_none() {
-                let path = self.path.display().to_string();
-                return Err(HistoryError::Schema { path, column: field.name().clone(), problem: "is missing".into() });
-            }
-        }
-        self.writer.write(rows)
-    }
-
-    /// Completes the file; returns its rows and bytes.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn finish(self) -> Result<(u64, u64), HistoryError> {
-        let rows = self.writer.rows;
-        Ok((rows, self.writer.finish()?))
-    }
 }

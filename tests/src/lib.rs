@@ -4,6 +4,7 @@ pub mod agent;
 pub mod aggregator;
 pub mod certificates;
 pub mod checkout;
+pub mod cli;
 pub mod dynamic;
 pub mod feeder;
 pub mod machine;

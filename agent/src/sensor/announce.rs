@@ -59,6 +59,8 @@ impl Sensor {
             memory_limit_bytes: container.limits.memory_bytes,
             pids_limit: container.limits.pids,
             watch_name: container.found.watch_name.clone(),
+            // Names are for whoever sees an API server; an agent knows none.
+            ..ContainerAdded::default()
         });
         self.order.push(index);
         let pod = container.pod;

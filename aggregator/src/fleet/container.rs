@@ -30,6 +30,8 @@ pub struct Added<'a> {
 pub(super) struct ContainerRecord {
     pub node_id: NodeId,
     pub message: v1::Container,
+    /// As announced, less what `message` holds already.
+    announced: v1::ContainerAdded,
     pub processes: VecDeque<v1::ProcessSeen>,
     pub peers: VecDeque<v1::PeersSeen>,
     last_unix_ms: i64,
@@ -50,7 +52,30 @@ impl ContainerRecord {
             baseline: v1::BaselineState::Learning.into(),
             ..v1::Container::default()
         };
-        Self { node_id: added.node_id, message, processes: VecDeque::new(), peers: VecDeque::new(), last_unix_ms: 0 }
+        let announced = v1::ContainerAdded {
+            container_ref: 0,
+            pod_uid: String::new(),
+            container_id: String::new(),
+            cgroup: String::new(),
+            recorded_workload: None,
+            recorded_pod_name: String::new(),
+            ..container.clone()
+        };
+        Self { node_id: added.node_id, message, announced, processes: VecDeque::new(), peers: VecDeque::new(), last_unix_ms: 0 }
+    }
+
+    /// Everything that its agent told of it besides observations.
+    pub fn told(&self) -> v1::Container {
+        let message = &self.message;
+        let announced = v1::ContainerAdded {
+            pod_uid: message.pod_uid.clone(),
+            container_id: message.container_id.clone(),
+            cgroup: message.cgroup.clone(),
+            ..self.announced.clone()
+        };
+        let processes = self.processes.iter().map(|seen| v1::ProcessSeen { container_ref: 0, ..seen.clone() });
+        let peers = self.peers.iter().map(|seen| v1::PeersSeen { container_ref: 0, ..seen.clone() });
+        v1::Container { announced: Some(announced), processes: processes.collect(), peers: peers.collect(), ..message.clone() }
     }
 
     pub fn renamed(&mut self, added: &Added<'_>) {

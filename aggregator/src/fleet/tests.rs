@@ -48,7 +48,7 @@ fn the_longest_gone_container_is_forgotten_first_and_counted() {
     }
 
     for key in 0..3 {
-        fleet.container_removed(key, 1_000 + key as i64);
+        fleet.container_removed(key, &v1::ContainerRemoved { unix_ms: 1_000 + key as i64, ..v1::ContainerRemoved::default() });
     }
 
     let (all, _) = fleet.containers(&v1::Selector::default(), true, 10);
@@ -191,4 +191,31 @@ fn processes_and_peers_are_bounded() {
     assert_eq!(fleet.processes("x").len(), PROCESSES_KEPT);
     assert_eq!(fleet.processes("x")[0].comm, "p3");
     assert_eq!(fleet.peers("x").len(), PEERS_KEPT);
+}
+
+#[test]
+fn what_an_agent_told_is_given_only_to_those_who_ask() {
+    let fleet = Fleet::new("own", LIMITS);
+    let node = fleet.connected("own", &hello("n"), 1).unwrap();
+    let container = v1::ContainerAdded {
+        container_ref: 7,
+        container_id: "c".repeat(64),
+        pod_uid: "p".into(),
+        cgroup: "/p/c".into(),
+        slot: 1,
+        pids_limit: Some(512),
+        ..v1::ContainerAdded::default()
+    };
+    let workload = workload("own", "web");
+    fleet.container_added(1, &Added { node_id: node, node: "n", workload: &workload, pod_name: "", container: &container });
+    fleet.process_seen(1, &v1::ProcessSeen { container_ref: 7, comm: "sh".into(), ..v1::ProcessSeen::default() });
+    fleet.container_removed(1, &v1::ContainerRemoved { container_ref: 7, unix_ms: 9, pod_remains: true });
+
+    let (plain, _) = fleet.containers(&v1::Selector::default(), true, 10);
+    let (told, _) = fleet.told(&v1::Selector::default(), true, 10);
+
+    assert_eq!((plain[0].announced.as_ref(), plain[0].processes.len()), (None, 0));
+    assert_eq!(told[0].announced, Some(v1::ContainerAdded { container_ref: 0, ..container }));
+    assert_eq!((&told[0].processes[0].comm[..], told[0].processes[0].container_ref), ("sh", 0));
+    assert_eq!((told[0].gone_unix_ms, told[0].pod_remained), (9, true));
 }

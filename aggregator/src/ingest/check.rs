@@ -10,6 +10,8 @@ use crate::{
 
 /// Later than this beyond the aggregator's clock is the future.
 pub const FUTURE_MS: i64 = 60_000;
+/// Latest instant that a replay may be of: that of a label.
+const LATEST_MS: i64 = crate::label::check::LATEST_UNIX_MS - FUTURE_MS;
 /// Longest path that the kernel gives out.
 const CGROUP_BYTES: usize = 4_096;
 const ID_BYTES: usize = 128;
@@ -45,6 +47,12 @@ fn time(field: &str, unix_ms: i64, now_unix_ms: i64) -> Result<(), Refused> {
         return no(Future, field, format_args!("is {ahead} s in the future; check the node's clock"));
     }
     Ok(())
+}
+
+/// What the times of a stream are held against. A recording's clock was that of another machine and may be ahead of ours.
+#[must_use]
+pub fn clock_of(origin: v1::Origin, now_unix_ms: i64) -> i64 {
+    if origin == v1::Origin::Replay { LATEST_MS } else { now_unix_ms }
 }
 
 /// Sets a time in the future to now; whether it was one. A node that booted with a wrong clock must not be locked out by what it saw then.
@@ -120,7 +128,7 @@ pub fn hello(hello: &v1::Hello, own_cluster: &str, limits: &config::Ingest, now:
         return no(Limit, "hello.containers", format_args!("has {}, more than ingest.max_containers", hello.containers.len()));
     }
     for added in &hello.containers {
-        container(added, now)?;
+        container(added, origin, now)?;
     }
     Ok((spool_id, origin))
 }
@@ -129,7 +137,7 @@ pub fn hello(hello: &v1::Hello, own_cluster: &str, limits: &config::Ingest, now:
 ///
 /// # Errors
 /// [`Refused`] names the field.
-pub fn container(added: &v1::ContainerAdded, now: i64) -> Result<(), Refused> {
+pub fn container(added: &v1::ContainerAdded, origin: v1::Origin, now: i64) -> Result<(), Refused> {
     if added.container_ref == 0 {
         return no(Container, "container_ref", "0 is the node itself");
     }
@@ -138,6 +146,16 @@ pub fn container(added: &v1::ContainerAdded, now: i64) -> Result<(), Refused> {
     length(Container, "cgroup", &added.cgroup, 1, CGROUP_BYTES)?;
     length(Container, "runtime", &added.runtime, 0, 32)?;
     length(Container, "watch_name", &added.watch_name, 0, ID_BYTES)?;
+    if added.recorded_workload.is_some() && origin != v1::Origin::Replay {
+        return no(Container, "recorded_workload", "is for replays only: an agent does not know it");
+    }
+    if let Some(workload) = &added.recorded_workload {
+        length(Container, "recorded_workload.namespace", &workload.namespace, 0, NAME_BYTES)?;
+        length(Container, "recorded_workload.owner_kind", &workload.owner_kind, 1, NAME_BYTES)?;
+        length(Container, "recorded_workload.owner_name", &workload.owner_name, 1, CGROUP_BYTES)?;
+        length(Container, "recorded_workload.container_name", &workload.container_name, 0, NAME_BYTES)?;
+    }
+    length(Container, "recorded_pod_name", &added.recorded_pod_name, 0, NAME_BYTES)?;
     time("container.first_seen_unix_ms", added.first_seen_unix_ms, now)
 }
 
@@ -145,7 +163,7 @@ pub fn container(added: &v1::ContainerAdded, now: i64) -> Result<(), Refused> {
 ///
 /// # Errors
 /// [`Refused`] names the field.
-pub fn batch(batch: &v1::Batch, limits: &config::Ingest, now: i64) -> Result<(), Refused> {
+pub fn batch(batch: &v1::Batch, origin: v1::Origin, limits: &config::Ingest, now: i64) -> Result<(), Refused> {
     let counts = [
         ("batch.added", batch.added.len(), limits.max_containers),
         ("batch.removed", batch.removed.len(), limits.max_containers),
@@ -156,7 +174,7 @@ pub fn batch(batch: &v1::Batch, limits: &config::Ingest, now: i64) -> Result<(),
         return no(Limit, field, format_args!("has {count} entries, more than the limit of {limit}"));
     }
     for added in &batch.added {
-        container(added, now)?;
+        container(added, origin, now)?;
     }
     for removed in &batch.removed {
         time("removed.unix_ms", removed.unix_ms, now)?;
@@ -197,7 +215,7 @@ pub fn batch(batch: &v1::Batch, limits: &config::Ingest, now: i64) -> Result<(),
     Ok(())
 }
 
-/// Checks the time of a block; a replay may be of any time that was.
+/// Checks the time of a block; a replay may be of any time.
 ///
 /// # Errors
 /// [`Refused`] says by how much it is off.
@@ -242,6 +260,18 @@ mod tests {
 
         assert_eq!(ahead, 2);
         assert_eq!(said.removed[0].unix_ms, now);
-        assert!(batch(&said, &config::Ingest::default(), now).is_ok());
+        assert!(batch(&said, v1::Origin::Live, &config::Ingest::default(), now).is_ok());
+    }
+
+    #[test]
+    fn a_recording_may_come_from_a_clock_ahead_of_ours_and_from_long_ago() {
+        let (now, limits) = (1_750_000_000_000, config::Ingest::default());
+        let at = |origin, unix_ms| block_time(unix_ms, origin, &limits, clock_of(origin, now)).is_ok();
+
+        let replayed = [0, now - 400 * 86_400_000, now + 400 * 86_400_000, i64::MAX].map(|unix_ms| at(v1::Origin::Replay, unix_ms));
+        let live = [now, now - 400 * 86_400_000, now + 400 * 86_400_000].map(|unix_ms| at(v1::Origin::Live, unix_ms));
+
+        assert_eq!(replayed, [true, true, true, false]);
+        assert_eq!(live, [true, false, false]);
     }
 }

@@ -48,9 +48,10 @@ async fn talk(
         return Err(Refused::new(Refusal::Protocol, "the first message must be hello"));
     };
     let now = clock::unix_ms();
+    let clock = check::clock_of(hello.origin(), now);
     let ahead =
-        hello.containers.iter_mut().map(|added| check::not_ahead(&mut added.first_seen_unix_ms, now)).filter(|ahead| *ahead).count();
-    let checked = check::hello(&hello, &door.cluster, &door.limits, now);
+        hello.containers.iter_mut().map(|added| check::not_ahead(&mut added.first_seen_unix_ms, clock)).filter(|ahead| *ahead).count();
+    let checked = check::hello(&hello, &door.cluster, &door.limits, clock);
     // Only a name that was checked is repeated in logs and answers.
     if !checked.as_ref().is_err_and(|refused| refused.problem.starts_with("hello.node")) {
         node.clone_from(&hello.node);
@@ -206,8 +207,9 @@ impl<'a> Stream<'a> {
         let sequence = batch.sequence;
         let of_batch = |refused: Refused| Refused { problem: format!("batch {sequence}: {}", refused.problem), ..refused };
         self.sequence(&batch).map_err(of_batch)?;
-        self.door.counters.times_ahead.inc_by(check::none_ahead(&mut batch, now));
-        check::batch(&batch, &self.door.limits, now).map_err(of_batch)?;
+        let clock = check::clock_of(self.peer.origin, now);
+        self.door.counters.times_ahead.inc_by(check::none_ahead(&mut batch, clock));
+        check::batch(&batch, self.peer.origin, &self.door.limits, clock).map_err(of_batch)?;
         for added in &batch.added {
             self.learn(added).map_err(of_batch)?;
         }
@@ -216,7 +218,7 @@ impl<'a> Stream<'a> {
         // Without a block, or with one that is stored already, a batch is as old as the newest that it tells of.
         let told_ms = wire.as_ref().map(|block| block.unix_ms).or_else(|| newest(&batch)).unwrap_or(now);
         let (block, off) = match wire {
-            Some(block) if !duplicate => self.block(&block, now).map_err(of_batch)?,
+            Some(block) if !duplicate => self.block(&block, clock).map_err(of_batch)?,
             _ => (Block { unix_ms: now, ..Block::default() }, None),
         };
         self.references(&batch, &block).map_err(of_batch)?;

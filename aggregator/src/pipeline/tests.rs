@@ -314,3 +314,36 @@ fn what_the_detector_refuses_is_a_problem_until_replaced_nodes_make_room() {
     assert_eq!((before, pipeline.detector.stats().containers), (2, 0));
     assert!(alive(&pipeline, "own").is_empty());
 }
+
+#[test]
+fn a_pod_that_the_identity_file_names_in_time_has_its_name_from_the_first_row_on() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut pipeline = pipeline(Identity::new(Some(file.path().into())));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.tick(START, 1);
+    let line = r#"{"pod_uid":"u1","namespace":"shop","pod":"web-1","owner_kind":"Deployment","owner_name":"web","containers":["app"]}"#;
+    std::fs::write(file.path(), line).unwrap();
+
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    let scored = pipeline.take(delivery(&peer, 1, &[1])).unwrap();
+
+    let subject = &scored.batch.subjects[0];
+    assert_eq!((&subject.workload.owner_name[..], &subject.workload.container_name[..], &subject.pod_name[..]), ("web", "app", "web-1"));
+}
+
+#[test]
+fn a_container_that_is_added_again_before_its_first_reference_is_removed_keeps_its_rows() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    let mut again = delivery(&peer, 1, &[2]);
+    if let Work::Batch(delivery) = &mut again {
+        delivery.batch.added.push(v1::ContainerAdded { container_ref: 2, ..container(1) });
+        delivery.batch.removed.push(v1::ContainerRemoved { container_ref: 1, unix_ms: START, pod_remains: true });
+    }
+
+    let stored = [again, delivery(&peer, 2, &[2])].map(|work| pipeline.take(work).unwrap().batch.subjects.len());
+
+    assert_eq!(stored, [1, 1]);
+    assert_eq!(alive(&pipeline, "own"), ["container-1"]);
+}

@@ -81,7 +81,11 @@ impl v1::query_service_server::QueryService for QueryService {
         let request = request.into_inner();
         let selector = checked_selector(request.selector, &self.shared.cluster)?;
         let limit = check::limit("limit", request.limit, 1_000, 100_000)?;
-        let (containers, truncated) = self.shared.fleet.containers(&selector, request.include_gone, limit as usize);
+        let fleet = &self.shared.fleet;
+        let (containers, truncated) = match request.include_told {
+            true => fleet.told(&selector, request.include_gone, limit as usize),
+            false => fleet.containers(&selector, request.include_gone, limit as usize),
+        };
         Ok(Response::new(ListContainersResponse { containers, truncated }))
     }
 

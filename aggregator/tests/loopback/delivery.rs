@@ -148,6 +148,42 @@ async fn late_and_replayed_observations_are_told_by_their_time_and_origin() {
 }
 
 #[tokio::test]
+async fn a_replay_names_its_containers_and_an_agent_may_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let aggregator = start(dir.path()).await;
+    let channel = channel(&aggregator, dir.path()).await;
+    let token = token(dir.path(), "agent.token");
+    let named = v1::ContainerAdded {
+        recorded_workload: Some(v1::Workload {
+            cluster: "elsewhere".into(),
+            namespace: "shop".into(),
+            owner_kind: "Deployment".into(),
+            owner_name: "web".into(),
+            container_name: "nginx".into(),
+        }),
+        recorded_pod_name: "web-1".into(),
+        ..container(1)
+    };
+    let replayed = v1::Hello { origin: v1::Origin::Replay.into(), replay_session: "again".into(), containers: vec![], ..hello("n1", 2) };
+    let (mut replay, _) = Agent::greet(&channel, &token, replayed).await.unwrap();
+
+    // The recording's clock was a year ahead of this one.
+    let mut first = batch(1);
+    first.added.push(v1::ContainerAdded { first_seen_unix_ms: now() + 365 * 86_400_000, ..named.clone() });
+    first.block.as_mut().unwrap().unix_ms = now() + 365 * 86_400_000;
+    replay.batch(first).await;
+    replay.acknowledged(1).await.unwrap();
+    let refused = Agent::greet(&channel, &token, v1::Hello { containers: vec![named], ..hello("n1", 1) }).await.err().unwrap();
+
+    let sql = "SELECT count(*) FROM observations WHERE cluster = 'again' AND owner_name = 'web' AND container_name = 'nginx' \
+               AND pod_name = 'web-1' AND time > now()";
+    assert_eq!(count(&channel, dir.path(), sql).await, 1);
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("recorded_workload"), "{}", refused.message());
+    aggregator.stop().await;
+}
+
+#[tokio::test]
 async fn goodbye_and_removal_show_in_the_fleet() {
     let dir = tempfile::tempdir().unwrap();
     let aggregator = start(dir.path()).await;

@@ -55,17 +55,6 @@ pub fn account(schedule: &Schedule, stored: &HashMap<String, u64>, from_unix_ms:
     accounting
 }
 
-/// The values of metrics in a text exposition, summed over their labels.
-pub fn metric(text: &str, name: &str) -> Option<u64> {
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let rest = if rest.starts_with('{') { rest.split_once('}')?.1 } else { rest };
-        let value: f64 = rest.strip_prefix(' ')?.split(' ').next()?.parse().ok()?;
-        Some(value as u64)
-    });
-    values.fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::schedule::Life;
@@ -87,12 +76,5 @@ mod tests {
         assert_eq!((accounting.expected, accounting.stored, accounting.strangers), (16, 14, 0));
         let counts: Vec<_> = accounting.missing.iter().map(|reason| (reason.1, reason.2)).collect();
         assert_eq!(counts, [(1, 1), (1, 1)]);
-    }
-
-    #[test]
-    fn metrics_are_summed_over_their_labels() {
-        let text = "# HELP x y\nx_total 3\nx_total_other 9\nd_total{reason=\"a b\"} 2\nd_total{reason=\"c\"} 4.0\n";
-
-        assert_eq!((metric(text, "x_total"), metric(text, "d_total"), metric(text, "none")), (Some(3), Some(6), None));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use vedette_proto::v1::query_value::Value;
 use vedette_proto::v1::{ExportFormat, ExportLayout, ExportRequest, Incident, ListIncidentsRequest, QueryRequest, Selector, TimeRange};
 
-use super::accounting::account;
+use super::accounting::{Accounting, account};
 use super::judge::judge;
 use super::report::Report;
 use super::schedule::Schedule;
@@ -37,12 +37,18 @@ pub struct Finished<'a> {
 }
 
 /// Shows and reports how it went.
-pub async fn finish(run: &Finished<'_>, client: &mut Client, show: &Show, folder: &Path, report: Option<&PathBuf>) -> anyhow::Result<()> {
+pub async fn finish(
+    run: &Finished<'_>,
+    client: &mut Client,
+    show: &Show,
+    folder: &Path,
+    report: Option<&PathBuf>,
+) -> anyhow::Result<Accounting> {
     let incidents = incidents(client, run.cluster).await?;
     let judgement = judge(run.schedule, &incidents);
-    let stored = stored(client, run.cluster).await?;
+    let stored = rows_by_container(client, run.cluster).await?;
     let accounting = account(run.schedule, &stored, run.from_unix_ms);
-    let request = export(ExportFormat::Csv, ExportLayout::Seed, run.cluster, run.schedule);
+    let request = export(run.cluster, run.schedule);
     let exported = to_file(client, request, &folder.join("seed.csv")).await?;
     show.judgement(&judgement, run.schedule.placebos());
     show.accounting(&accounting, run.observations, run.acknowledged, exported.rows);
@@ -61,16 +67,16 @@ pub async fn finish(run: &Finished<'_>, client: &mut Client, show: &Show, folder
         result.write(path)?;
         println!("report in {}", path.display());
     }
-    Ok(())
+    Ok(accounting)
 }
 
-/// An export of everything that a run left in history.
-pub fn export(format: ExportFormat, layout: ExportLayout, cluster: &str, schedule: &Schedule) -> ExportRequest {
+/// An export of everything that a run left in history, in the seed's layout.
+fn export(cluster: &str, schedule: &Schedule) -> ExportRequest {
     // Agents tick on their own clock; what they saw of the last container may be a little later.
     let range = TimeRange { start_unix_ms: schedule.started_unix_ms - 5_000, end_unix_ms: schedule.ended_unix_ms + 5_000 };
     ExportRequest {
-        format: format.into(),
-        layout: layout.into(),
+        format: ExportFormat::Csv.into(),
+        layout: ExportLayout::Seed.into(),
         range: Some(range),
         kinds: Vec::new(),
         selector: Some(Selector { cluster: cluster.to_owned(), ..Selector::default() }),
@@ -84,7 +90,7 @@ async fn incidents(client: &mut Client, cluster: &str) -> anyhow::Result<Vec<Inc
 }
 
 /// Rows in history per container id.
-async fn stored(client: &mut Client, cluster: &str) -> anyhow::Result<HashMap<String, u64>> {
+pub(crate) async fn rows_by_container(client: &mut Client, cluster: &str) -> anyhow::Result<HashMap<String, u64>> {
     let sql = format!(
         "SELECT container_id, count(*) FROM observations WHERE cluster = '{}' AND container_id <> '' GROUP BY container_id",
         cluster.replace('\'', "''")

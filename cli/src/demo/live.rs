@@ -4,29 +4,26 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::time::Instant;
-use vedette_proto::v1::{ExportFormat, ExportLayout, IncidentChange, ListContainersRequest, Selector, WatchIncidentsRequest};
+use vedette_proto::v1::{IncidentChange, WatchIncidentsRequest};
 
 use super::DemoArgs;
-use super::accounting::metric;
-use super::finish::{Finished, export, finish};
-use super::process::{Process, beside, get, stopped};
+use super::finish::{Finished, finish};
 use super::recording;
 use super::schedule::{Event, Schedule};
 use super::show::Show;
-use super::stage::{Agent, CLUSTER, Stage};
 use crate::exit::Stop;
-use crate::export::to_file;
+use crate::stage::{Agent, Process, Setting, Stage, beside, delivered, stopped};
+
+/// Cluster of a live run.
+const CLUSTER: &str = "demo";
 
 /// The plan takes 6.5 minutes; beyond this something hangs.
 const LONGEST: Duration = Duration::from_secs(7 * 60 + 15);
 /// Removing cgroups of processes that are killed takes a second or two.
 const CLEAN_UP: Duration = Duration::from_secs(20);
-/// From the last observation to its acknowledgement.
-const DELIVERY: Duration = Duration::from_secs(20);
 
 /// Why a live run is impossible here; `None` means that it is possible.
 pub async fn obstacle() -> Option<String> {
@@ -49,9 +46,9 @@ pub async fn obstacle() -> Option<String> {
 
 /// Runs it.
 pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let mut stage = Stage::open("").await?;
+    let mut stage = Stage::open(Setting { cluster: CLUSTER, identities: "" }).await?;
     let subtree = format!("vedette-demo-{}", std::process::id());
-    let mut agent = stage.agent(&subtree).await?;
+    let mut agent = stage.agent("demo-node", &subtree).await?;
     let user = if agent.unprivileged { "as uid 65532 without capabilities" } else { "as root, since setpriv is not here" };
     println!("aggregator at {}, agent {user}, cgroups below /{subtree}", stage.target.endpoint);
     let from_unix_ms = jiff::Timestamp::now().as_millisecond();
@@ -71,13 +68,16 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
     range.done(CLEAN_UP).await?;
     let schedule = Schedule::read(&schedule_file)?;
-    let (observations, acknowledged) = delivered(&agent).await?;
+    let delivered = delivered(&agent).await?;
+    let (observations, acknowledged) = (delivered.observations, delivered.acknowledged);
     let run = Finished { mode: "live", cluster: CLUSTER, schedule: &schedule, observations, acknowledged, from_unix_ms };
     let folder = stage.folder().to_owned();
-    finish(&run, &mut stage.client, &show, &folder, args.report.as_ref()).await?;
-    agent_losses(&agent).await;
+    let accounting = finish(&run, &mut stage.client, &show, &folder, args.report.as_ref()).await?;
+    if !delivered.losses.is_empty() {
+        println!("  the agent counted {}", delivered.losses.join(", "));
+    }
     if let Some(dir) = &args.record {
-        record(dir, &mut stage, &schedule).await?;
+        recording::save(dir, &mut stage, CLUSTER, &schedule, accounting, &std::fs::read_to_string(&schedule_file)?).await?;
     }
     if args.keep {
         return stage.keep(Some(agent)).await;
@@ -134,49 +134,4 @@ async fn watch(
             }
         }
     }
-}
-
-/// Observations made and acknowledged, once the latter has caught up; container rows only, and no container is left to make more.
-async fn delivered(agent: &Agent) -> anyhow::Result<(u64, u64)> {
-    let began = Instant::now();
-    loop {
-        let (_, text) = get(agent.http, "/metrics").await.context("cannot read the agent's metrics")?;
-        let read = |name: &str| metric(&text, name).with_context(|| format!("the agent's metrics have no {name}"));
-        let observations = read("vedette_agent_observations_total")?;
-        let acknowledged = read("vedette_agent_acknowledged_observations_total")?;
-        let containers = read("vedette_agent_containers")?;
-        if (observations == acknowledged && containers == 0) || began.elapsed() > DELIVERY {
-            return Ok((observations, acknowledged));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// What the agent itself counted as lost, late or left out.
-async fn agent_losses(agent: &Agent) {
-    let Ok((_, text)) = get(agent.http, "/metrics").await else { return };
-    let losses = [
-        ("late ticks", "vedette_agent_late_ticks_total"),
-        ("missed ticks", "vedette_agent_missed_ticks_total"),
-        ("observations dropped", "vedette_agent_dropped_observations_total"),
-        ("things left out at a limit", "vedette_agent_limited_total"),
-    ];
-    let counts = losses.iter().filter_map(|(what, name)| Some((what, metric(&text, name)?))).filter(|(_, count)| *count > 0);
-    let counts: Vec<_> = counts.map(|(what, count)| format!("{count} {what}")).collect();
-    if !counts.is_empty() {
-        println!("  the agent counted {}", counts.join(", "));
-    }
-}
-
-/// Saves a run for replays.
-async fn record(dir: &Path, stage: &mut Stage, schedule: &Schedule) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let request = export(ExportFormat::Parquet, ExportLayout::Full, CLUSTER, schedule);
-    let exported = to_file(&mut stage.client, request, &dir.join(recording::OBSERVATIONS)).await?;
-    let selector = Some(Selector { cluster: CLUSTER.to_owned(), ..Selector::default() });
-    let request = ListContainersRequest { selector, include_gone: true, limit: 100_000 };
-    let containers = stage.client.query.list_containers(request).await.map_err(Stop::from)?.into_inner().containers;
-    recording::save_schedule(&dir.join(recording::SCHEDULE), schedule, &containers)?;
-    println!("recorded {} rows, {} bytes in {}", exported.rows, exported.bytes, dir.display());
-    Ok(())
 }

@@ -1,78 +1,75 @@
-//! A recorded run: the history's Parquet, and beside it what the injector and the agent knew of its containers.
+//! The recording that comes with Vedette, and the saving of a live run as another.
 
+use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
-use vedette_history::Tick;
-use vedette_proto::v1::Container;
 
-use super::replay::ticks;
+use super::accounting::Accounting;
 use super::schedule::Schedule;
+use crate::recording::{CONTAINERS, Facts, LABELS, MANIFEST, Missing, OBSERVATIONS, Recorded, SCHEDULE, Set, find};
+use crate::stage::{Stage, cgroup_version, checkout_commit, kernel};
 
-/// Name of the file of observations.
-pub const OBSERVATIONS: &str = "recording.parquet";
-/// Name of the file that goes with it.
-pub const SCHEDULE: &str = "schedule.json";
+/// One live run of its own, made with `vedette demo --record`.
+const BUILT_IN: [(&str, &[u8]); 5] = [
+    (MANIFEST, include_bytes!("../../demo/manifest.json")),
+    (OBSERVATIONS, include_bytes!("../../demo/observations.parquet")),
+    (CONTAINERS, include_bytes!("../../demo/containers.jsonl")),
+    (LABELS, include_bytes!("../../demo/labels.jsonl")),
+    (SCHEDULE, include_bytes!("../../demo/schedule.json")),
+];
 
-/// The recording that comes with Vedette: one live run of its own, made with `vedette demo --record`.
-const BUILT_IN: (&[u8], &str) = (include_bytes!("../../demo/recording.parquet"), include_str!("../../demo/schedule.json"));
-
-/// What goes with the observations.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Recorded {
-    /// What the injector knew.
-    pub schedule: Schedule,
-    /// What the agent saw come and go.
-    pub containers: Vec<Seen>,
-}
-
-/// A container as the agent saw it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Seen {
-    /// Its pod.
-    pub pod_uid: String,
-    /// Its id.
-    pub container_id: String,
-    /// Its cgroup.
-    pub cgroup: String,
-    /// Seen first, Unix milliseconds.
-    pub first_seen_unix_ms: i64,
-    /// Seen gone, Unix milliseconds. 0 means: not.
-    pub gone_unix_ms: i64,
-    /// Restarts before it.
-    pub restarts: u32,
-}
-
-/// Writes what goes with the observations.
-pub fn save_schedule(path: &Path, schedule: &Schedule, containers: &[Container]) -> anyhow::Result<()> {
-    let seen = |container: &Container| Seen {
-        pod_uid: container.pod_uid.clone(),
-        container_id: container.container_id.clone(),
-        cgroup: container.cgroup.clone(),
-        first_seen_unix_ms: container.first_seen_unix_ms,
-        gone_unix_ms: container.gone_unix_ms,
-        restarts: container.restarts,
+/// Reads a recording: the one in `path`, else the built-in one; and what the injector knew.
+pub fn open(path: Option<&Path>) -> anyhow::Result<(Recorded, Schedule)> {
+    let recorded = match path {
+        Some(path) => {
+            let dirs = find(path)?;
+            Recorded::open(dirs.first().context("no recording")?)?
+        }
+        None => {
+            // What reads recordings reads files.
+            let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+            for (name, content) in BUILT_IN {
+                fs::write(folder.path().join(name), content).context("cannot unpack the recording")?;
+            }
+            Recorded::open(folder.path())?
+        }
     };
-    let recorded = Recorded { schedule: schedule.clone(), containers: containers.iter().map(seen).collect() };
-    std::fs::write(path, serde_json::to_string(&recorded)?).with_context(|| format!("cannot write {}", path.display()))
+    let schedule = serde_json::from_str(&recorded.schedule).with_context(|| format!("{SCHEDULE} does not go with a demonstration"))?;
+    Ok((recorded, schedule))
 }
 
-/// Reads a recording: the one in `path`, else the built-in one.
-pub fn open(path: Option<&Path>) -> anyhow::Result<(Vec<Tick>, Recorded)> {
-    if let Some(path) = path {
-        let beside = path.with_file_name(SCHEDULE);
-        let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {}", beside.display()))?;
-        return Ok((ticks(path)?, parse(&text, &beside)?));
-    }
-    let (observations, schedule) = BUILT_IN;
-    // The reader of the history wants a file.
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let file = folder.path().join(OBSERVATIONS);
-    std::fs::write(&file, observations).context("cannot unpack the recording")?;
-    Ok((ticks(&file)?, parse(schedule, Path::new(SCHEDULE))?))
-}
-
-fn parse(text: &str, path: &Path) -> anyhow::Result<Recorded> {
-    serde_json::from_str(text).with_context(|| format!("{} does not go with a recording", path.display()))
+/// Saves a run; `text` is what the injector wrote.
+pub async fn save(
+    dir: &Path,
+    stage: &mut Stage,
+    cluster: &str,
+    schedule: &Schedule,
+    accounting: Accounting,
+    text: &str,
+) -> anyhow::Result<()> {
+    let facts = Facts {
+        name: "demo-replay".to_owned(),
+        plan: "demo".to_owned(),
+        seed: schedule.seed,
+        backend: "local".to_owned(),
+        machine: "host".to_owned(),
+        set: Set::Demo,
+        cluster: cluster.to_owned(),
+        started_unix_ms: schedule.started_unix_ms,
+        ended_unix_ms: schedule.ended_unix_ms,
+        cgroup_version: cgroup_version(),
+        kernel: kernel(),
+        commit: checkout_commit().await,
+        expected: accounting.expected,
+        missing: accounting.missing.into_iter().map(Missing::from).collect(),
+        foreign_cpu_share: None,
+        load_before: None,
+        schedule: text.to_owned(),
+        left_out: HashSet::new(),
+    };
+    let manifest = crate::recording::save(&mut stage.client, facts, dir).await?;
+    println!("recorded {} rows in {}", manifest.rows, dir.display());
+    Ok(())
 }

@@ -135,12 +135,6 @@ impl Schedule {
     pub fn placebos(&self) -> usize {
         self.episodes.iter().filter(|episode| !episode.attack).count()
     }
-
-    /// Lines for the aggregator's identity file.
-    pub fn identities(&self) -> String {
-        let line = |pod: &Pod| serde_json::to_string(pod).map(|line| line + "\n").unwrap_or_default();
-        self.pods.iter().map(line).collect()
-    }
 }
 
 /// What the range says while it runs, one JSON object a line; kinds that are not shown are [`Said::Other`].

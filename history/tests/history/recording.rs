@@ -1,10 +1,10 @@
 //! What was appended comes back value for value: from the log, from Parquet, and through a recording.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use crate::support::{START, batch, config, subject};
 use proptest::prelude::*;
-use vedette_history::{History, QueryLimits, Recording, RecordingWriter, StoredBatch, StoredVerdict, Subject};
+use vedette_history::{History, QueryLimits, Recording, RecordingWriter, StoredBatch, StoredVerdict, Subject, ship};
 use vedette_proto::{
     Block, Column, Observation,
     v1::{Kind, Origin, Workload},
@@ -64,6 +64,39 @@ async fn a_recording_plays_what_was_appended() {
     let rows = recorded(&history, &dir.path().join("recording.parquet")).await;
 
     assert_eq!(rows, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shipped_recording_is_smaller_and_plays_the_same_without_verdicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::open(config(&dir.path().join("history"))).await.unwrap();
+    let renamed = |owner: &str| {
+        let subject = subject("web").as_ref().clone();
+        Arc::new(Subject { workload: Workload { owner_name: owner.into(), ..subject.workload }, ..subject })
+    };
+    for sequence in 1..=100 {
+        // Who the pod is becomes known after its first row.
+        let subjects = [subject("db"), renamed(if sequence == 1 { "uid" } else { "shop" })];
+        history.append(batch(&subjects, sequence, START + sequence as i64 * 1_000)).await.unwrap();
+    }
+    let recorded = recorded(&history, &dir.path().join("recording.parquet")).await;
+
+    let path = |name: &str| dir.path().join(name);
+    let (rows, bytes) = ship(&path("recording.parquet"), &path("shipped.parquet"), &HashSet::new()).unwrap();
+    let again = ship(&path("shipped.parquet"), &path("again.parquet"), &HashSet::new()).unwrap();
+    let (less, _) = ship(&path("shipped.parquet"), &path("less.parquet"), &HashSet::from([renamed("").container_id.clone()])).unwrap();
+
+    let shipped = Recording::open(&dir.path().join("shipped.parquet")).unwrap();
+    let played: Vec<Row> =
+        shipped.ticks().flat_map(|tick| rows_of(tick.unix_ms, &tick.subjects, &tick.block.rows, &tick.verdicts)).collect();
+    let expected = recorded.into_iter().map(|(unix_ms, subject, values, ..)| {
+        let subject = if subject.container_id == renamed("").container_id { renamed("shop") } else { subject };
+        (unix_ms, subject, values, 0.0, Kind::Unspecified)
+    });
+    assert_eq!(sorted(played), sorted(expected.collect()));
+    assert_eq!((rows, shipped.observations(), shipped.container_observations()), (200, 200, 200));
+    assert!(bytes * 2 < std::fs::metadata(dir.path().join("recording.parquet")).unwrap().len(), "{bytes} bytes");
+    assert_eq!((again, less), ((rows, bytes), 100));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

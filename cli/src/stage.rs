@@ -1,4 +1,8 @@
-//! Where a demonstration takes place: a folder of its own, an aggregator and an agent as in production, on free ports of loopback.
+//! Where a session takes place: a folder of its own, an aggregator and an agent as in production, on free ports of loopback.
+
+mod delivery;
+mod machine;
+mod process;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,17 +13,28 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::process::Command;
 
-use super::process::{Process, beside, free_address, stopped};
+pub use delivery::delivered;
+pub use machine::{cgroup_version, checkout_commit, kernel};
+use process::free_address;
+pub use process::{Process, beside, stopped};
+
 use crate::client::{Client, Target};
 
-/// Cluster of a live run.
-pub const CLUSTER: &str = "demo";
 /// A cold start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 /// The agent delivers what it holds within its own grace of 10 s.
 const STOP: Duration = Duration::from_secs(20);
 /// The user that the agent runs as, everywhere.
 const AGENT_USER: u32 = 65532;
+
+/// What an aggregator is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Its cluster.
+    pub cluster: &'a str,
+    /// Lines of its identity file to begin with.
+    pub identities: &'a str,
+}
 
 /// The folder and the aggregator in it.
 pub struct Stage {
@@ -43,18 +58,20 @@ pub struct Agent {
 }
 
 impl Stage {
-    /// Makes the folder and starts the aggregator; `identities` says who the pods are, as far as it is known.
-    pub async fn open(identities: &str) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("vedette-demo-").tempdir().context("cannot make a temporary folder")?;
+    /// Makes the folder and starts the aggregator.
+    pub async fn open(setting: Setting<'_>) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("vedette-stage-").tempdir().context("cannot make a temporary folder")?;
         // The agent is another user and must reach its own part; what lies beside it is closed by its own mode.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
         let data = folder.path().join("data");
         fs::create_dir(&data)?;
         fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
         let (grpc, http) = (free_address()?, free_address()?);
-        fs::write(folder.path().join("identity.jsonl"), identities)?;
+        fs::write(folder.path().join("identity.jsonl"), setting.identities)?;
         let config = format!(
-            "cluster = {CLUSTER:?}\ndata_dir = {:?}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n[identity]\nfile = {:?}\n",
+            "cluster = {:?}\ndata_dir = {:?}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n\
+             [identity]\nfile = {:?}\n",
+            setting.cluster,
             text(&data)?,
             text(&folder.path().join("identity.jsonl"))?,
         );
@@ -89,8 +106,8 @@ impl Stage {
         self.aggregator.alive()
     }
 
-    /// Starts an agent that looks at one subtree of the cgroups only; without privilege if `setpriv` is here.
-    pub async fn agent(&self, subtree: &str) -> anyhow::Result<Agent> {
+    /// Starts the agent of a node that looks at one subtree of the cgroups only; without privilege if `setpriv` is here.
+    pub async fn agent(&self, node: &str, subtree: &str) -> anyhow::Result<Agent> {
         let folder = self.folder().join("agent");
         fs::create_dir(&folder)?;
         let (ca, token, spool, config_file) =
@@ -100,7 +117,7 @@ impl Stage {
         fs::create_dir(&spool)?;
         let http = free_address()?;
         let config = format!(
-            "node = \"demo-node\"\n[sensor]\ncgroup_subtree = {subtree:?}\n[outbox]\ndir = {:?}\n\
+            "node = {node:?}\n[sensor]\ncgroup_subtree = {subtree:?}\n[outbox]\ndir = {:?}\n\
              [uplink]\nendpoint = {:?}\nca_file = {:?}\ntoken_file = {:?}\n[http]\nlisten = \"{http}\"\n",
             text(&spool)?,
             self.target.endpoint,
@@ -129,6 +146,11 @@ impl Stage {
         let mut process = Process::start("vedette-agent", command, self.folder())?;
         process.ready(http, "/readyz", START).await?;
         Ok(Agent { process, http, unprivileged: setpriv.is_some() })
+    }
+
+    /// Process id of the aggregator, while it runs.
+    pub fn aggregator_id(&self) -> Option<u32> {
+        self.aggregator.id()
     }
 
     /// Stops the aggregator and removes the folder.

@@ -55,6 +55,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until `GET path` is answered with 200.
     pub async fn ready(&mut self, address: SocketAddr, path: &str, limit: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
@@ -87,6 +92,11 @@ impl Process {
         if timeout(grace, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
+    }
+
+    /// Whether it ended, however it did.
+    pub fn ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// An error if it ended although nobody stopped it.
