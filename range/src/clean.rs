@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     cgroups::{CgroupError, Cgroups},
     home::{HOMES, Home, HomeError},
+    runtime::containerd,
 };
 
 /// Why a run could not be removed.
@@ -51,6 +52,8 @@ pub async fn clean(name: &str) -> Result<(), CleanError> {
 /// # Errors
 /// When something cannot be removed.
 pub async fn remove(cgroups: &Cgroups, home: &Home) -> Result<(), CleanError> {
+    // Whoever makes cgroups, before they are removed.
+    cgroups.remove(containerd::CGROUP).await?;
     cgroups.remove("").await?;
     // Last: as long as it exists, the name is known as a run's.
     home.remove()?;

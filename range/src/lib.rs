@@ -5,16 +5,19 @@
 pub mod behave;
 pub mod cgroups;
 pub mod clean;
+pub mod contain;
 pub mod enter;
 pub mod events;
 pub mod guard;
 pub mod home;
+pub mod inside;
 pub mod labels;
 pub mod network;
 pub mod plan;
 pub mod pod;
 pub mod probe;
 pub mod run;
+pub mod runtime;
 pub mod schedule;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,14 +1,19 @@
 //! `vedette-range`: reads the command line and calls one function.
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use vedette_range::{
     behave::{self, Behaviour},
     clean,
+    contain::{ContainArgs, contain},
     enter::{EnterArgs, enter},
     home::Home,
+    inside::{InsideArgs, inside},
     probe::probe,
     run::{RunArgs, run},
+    runtime::containerd::cni,
 };
 
 /// Simulates attacks and their look-alikes in pods of its own, and labels them.
@@ -34,6 +39,15 @@ enum Command {
     /// Become a process of a container
     #[command(hide = true)]
     Enter(EnterArgs),
+    /// Start a program inside a container of another runtime
+    #[command(hide = true)]
+    Inside(InsideArgs),
+    /// Keep a program in namespaces of its own
+    #[command(hide = true)]
+    Contain(ContainArgs),
+    /// Be a network plugin
+    #[command(hide = true)]
+    Cni,
     /// Be a workload
     #[command(hide = true)]
     Behave {
@@ -42,18 +56,30 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
-        Command::Behave { behaviour } => Ok(behave::run(behaviour)?),
+        Command::Inside(args) => inside(&args).context("cannot start a program in the container"),
+        Command::Contain(args) => contain(&args).context("cannot keep the program"),
+        Command::Cni => Ok(plugin()),
+        Command::Behave { behaviour } => Ok(behave::run(behaviour).map(|()| ExitCode::SUCCESS)?),
         command => {
             rustls::crypto::ring::default_provider().install_default().expect("no crypto provider was installed before");
             tracing_subscriber::fmt().with_writer(std::io::stderr).init();
             // One thread, which also starts every process: they are told to die with the thread that started them.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(conduct(command))
+            runtime.block_on(conduct(command)).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+fn plugin() -> ExitCode {
+    let (answer, code) = match cni::plugin(std::io::stdin(), &std::env::vars().collect()) {
+        Ok(answer) => (answer, ExitCode::SUCCESS),
+        Err(answer) => (answer, ExitCode::FAILURE),
+    };
+    println!("{answer}");
+    code
 }
 
 async fn conduct(command: Command) -> anyhow::Result<()> {
@@ -71,6 +97,6 @@ async fn conduct(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Enter(_) | Command::Behave { .. } => Ok(()),
+        Command::Enter(_) | Command::Inside(_) | Command::Contain(_) | Command::Cni | Command::Behave { .. } => Ok(()),
     }
 }

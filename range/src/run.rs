@@ -25,6 +25,7 @@ use crate::{
     now_unix_ms,
     plan::{Dose, Episode, Placement, Plan},
     pod::{NAMESPACE, Pod, PodSpec, Program, Site},
+    runtime::{Backend, Runtime},
     schedule::{Affected, EpisodeRecord, Schedule},
 };
 
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Name of the run's own subtree in every cgroup hierarchy
     #[arg(long)]
     pub root_cgroup: String,
+    /// What runs the pods
+    #[arg(long, value_enum, default_value_t = Backend::Local)]
+    pub backend: Backend,
     /// File that gets one line of identity per pod, before the pod starts
     #[arg(long)]
     pub identity_file: Option<PathBuf>,
@@ -88,6 +92,7 @@ async fn make_and_run(args: &RunArgs, plan: &Plan, labels: Labels, cgroups: &Cgr
         cgroups: cgroups.clone(),
         network: Network::create(subnet).await?,
         home: home.clone(),
+        runtime: Runtime::start(args.backend, cgroups, home).await?,
         identities: identities.transpose()?,
         schedule: Mutex::new(Schedule {
             run: args.root_cgroup.clone(),
@@ -376,7 +381,8 @@ impl Range {
     }
 
     async fn pod(&self, owner: &str, owner_kind: &'static str, limits: Limits) -> anyhow::Result<Arc<Pod>> {
-        let pod = Pod::create(&self.site, PodSpec { owner_kind, owner_name: owner.to_owned(), limits }).await?;
+        let pod = Pod::create(&self.site, PodSpec { owner_kind, owner_name: owner.to_owned(), limits, work: Some(self.site.home.work()) })
+            .await?;
         self.pods().insert(owner.to_owned(), Arc::clone(&pod));
         Ok(pod)
     }
