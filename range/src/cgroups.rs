@@ -13,7 +13,7 @@ const V1: [&str; 5] = ["cpuacct", "cpu", "memory", "pids", "blkio"];
 /// v2 controllers that stand for the same.
 const V2: [&str; 4] = ["cpu", "memory", "pids", "io"];
 /// CFS period, microseconds: the kernel's default, which the kubelet keeps.
-const CFS_PERIOD_US: u64 = 100_000;
+pub(crate) const CFS_PERIOD_US: u64 = 100_000;
 /// How long a cgroup may stay busy after its processes were killed.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,6 +65,8 @@ struct Mount {
 pub struct Cgroups {
     root: String,
     mounts: Vec<Mount>,
+    /// Hierarchies that the range makes nothing in; a container runtime does.
+    others: Vec<PathBuf>,
 }
 
 impl Cgroups {
@@ -86,7 +88,8 @@ impl Cgroups {
         if !has("cpu") || !has("memory") {
             return Err(CgroupError::NoHierarchy);
         }
-        Ok(Self { root: root.to_owned(), mounts })
+        let others = other_points(&text, &mounts);
+        Ok(Self { root: root.to_owned(), mounts, others })
     }
 
     /// The subtree's name, one path element below every hierarchy's root.
@@ -98,6 +101,11 @@ impl Cgroups {
     /// The directories of a cgroup of this run, one per hierarchy. `path` is relative to the subtree; empty is the subtree itself.
     pub fn dirs(&self, path: &str) -> impl Iterator<Item = PathBuf> {
         self.mounts.iter().map(move |mount| mount.point.join(&self.root).join(path))
+    }
+
+    /// The same in every hierarchy, also where the range makes nothing itself; some may not exist.
+    pub fn all_dirs(&self, path: &str) -> impl Iterator<Item = PathBuf> {
+        self.dirs(path).chain(self.others.iter().map(move |point| point.join(&self.root).join(path)))
     }
 
     /// Creates a cgroup and what lies above it in every hierarchy.
@@ -168,8 +176,7 @@ impl Cgroups {
     /// # Errors
     /// When processes do not die or a directory cannot be removed.
     pub async fn remove(&self, path: &str) -> Result<(), CgroupError> {
-        for mount in &self.mounts {
-            let top = mount.point.join(&self.root).join(path);
+        for top in self.all_dirs(path) {
             let mut dirs = vec![top];
             let mut place = 0;
             while place < dirs.len() {
@@ -189,7 +196,7 @@ impl Cgroups {
     /// Directories of this run that still exist.
     #[must_use]
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        self.dirs("").filter(|dir| dir.exists()).collect()
+        self.all_dirs("").filter(|dir| dir.exists()).collect()
     }
 }
 
@@ -257,6 +264,16 @@ fn parse_mounts(table: &str, v2_controllers: impl Fn(&Path) -> String) -> Vec<Mo
     mounts
 }
 
+/// Mount points of the hierarchies that are not among these.
+fn other_points(table: &str, mounts: &[Mount]) -> Vec<PathBuf> {
+    let hierarchies = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        kind.starts_with("cgroup").then(|| PathBuf::from(point.replace("\\040", " ")))
+    });
+    hierarchies.filter(|point| mounts.iter().all(|mount| mount.point != *point)).collect()
+}
+
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     fs::write(path, value).map_err(|source| file("write", path, source))
 }
@@ -281,6 +298,7 @@ mod tests {
         let points: Vec<_> = mounts.iter().map(|mount| mount.point.to_string_lossy().into_owned()).collect();
         assert_eq!(points, ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory"]);
         assert_eq!(mounts[0].controllers, ["cpuacct", "cpu"]);
+        assert_eq!(other_points(HYBRID, &mounts), [Path::new("/sys/fs/cgroup/freezer"), Path::new("/sys/fs/cgroup/unified")]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     cgroups::{CgroupError, Cgroups},
     disk::{self, DiskError},
     home::{HOMES, Home, HomeError},
+    runtime::containerd,
 };
 
 /// Why a run could not be removed.
@@ -55,6 +56,8 @@ pub async fn clean(name: &str) -> Result<(), CleanError> {
 /// # Errors
 /// When something cannot be removed.
 pub async fn remove(cgroups: &Cgroups, home: &Home) -> Result<(), CleanError> {
+    // Whoever makes cgroups, before they are removed.
+    cgroups.remove(containerd::CGROUP).await?;
     cgroups.remove("").await?;
     // What was written there must not be taken for the directory's own files.
     disk::unmount_below(home.dir()).await?;

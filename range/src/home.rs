@@ -90,7 +90,7 @@ impl Home {
     /// # Errors
     /// When the link cannot be made.
     pub fn program(&self, name: &str) -> Result<PathBuf, HomeError> {
-        let link = self.dir.join("bin").join(name);
+        let link = self.bin().join(name);
         if !link.is_symlink() {
             symlink(&self.executable, &link).map_err(|error| HomeError::File("create", link.clone(), error))?;
         }
@@ -101,6 +101,18 @@ impl Home {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The links that [`Self::program`] makes.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
+    /// The `vedette-range` that pods run.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
     }
 
     /// Room for output of the workloads.

@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand};
 use vedette_range::{
     behave::{self, Behaviour},
     clean,
+    contain::{ContainArgs, contain},
     enter::{EnterArgs, enter},
     home::Home,
+    inside::{InsideArgs, inside},
     plan::{sessions::Sessions, table},
     probe::probe,
     run::{PlanArgs, RunArgs, run},
+    runtime::containerd::cni,
 };
 
 /// Simulates attacks and their look-alikes in pods of its own, and labels them.
@@ -44,6 +47,15 @@ enum Command {
     /// Become a process of a container
     #[command(hide = true)]
     Enter(EnterArgs),
+    /// Start a program inside a container of another runtime
+    #[command(hide = true)]
+    Inside(InsideArgs),
+    /// Keep a program in namespaces of its own
+    #[command(hide = true)]
+    Contain(ContainArgs),
+    /// Be a network plugin
+    #[command(hide = true)]
+    Cni,
     /// Be a workload
     #[command(hide = true)]
     Behave {
@@ -54,7 +66,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match perform(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("Error: {}", one_line(&error));
             ExitCode::FAILURE
@@ -75,26 +87,38 @@ fn one_line(error: &anyhow::Error) -> String {
     text.replace('\n', " ")
 }
 
-fn perform(command: Command) -> anyhow::Result<()> {
+fn perform(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
-        Command::Behave { behaviour } => Ok(behave::run(behaviour)?),
+        Command::Inside(args) => inside(&args).context("cannot start a program in the container"),
+        Command::Contain(args) => contain(&args).context("cannot keep the program"),
+        Command::Cni => Ok(plugin()),
+        Command::Behave { behaviour } => Ok(behave::run(behaviour).map(|()| ExitCode::SUCCESS)?),
         Command::Plan { plan } => {
             print!("{}", table::timeline(&plan.timeline()?));
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Sessions => {
             print!("{}", table::sessions(&Sessions::shipped()?)?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         command => {
             rustls::crypto::ring::default_provider().install_default().expect("no crypto provider was installed before");
             tracing_subscriber::fmt().with_writer(std::io::stderr).init();
             // One thread, which also starts every process: they are told to die with the thread that started them.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(conduct(command))
+            runtime.block_on(conduct(command)).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+fn plugin() -> ExitCode {
+    let (answer, code) = match cni::plugin(std::io::stdin(), &std::env::vars().collect()) {
+        Ok(answer) => (answer, ExitCode::SUCCESS),
+        Err(answer) => (answer, ExitCode::FAILURE),
+    };
+    println!("{answer}");
+    code
 }
 
 async fn conduct(command: Command) -> anyhow::Result<()> {
@@ -112,6 +136,7 @@ async fn conduct(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Enter(_) | Command::Behave { .. } | Command::Plan { .. } | Command::Sessions => Ok(()),
+        // Done without a runtime.
+        _ => Ok(()),
     }
 }

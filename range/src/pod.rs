@@ -1,15 +1,15 @@
-//! Pods as a kubelet and its runtime would make them: a sandbox with a pause process that holds the network namespace, a container
-//! cgroup with a new id per life, restarts with back-off, and extra programs started inside.
+//! Pods as a kubelet would look after them, whatever runs them: a sandbox, a container with a new id per life, restarts with
+//! back-off, extra programs started inside, and a record of it all.
 
 use std::{
-    process::Stdio,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rand::RngExt;
 use tokio::{
-    process::{Child, Command},
+    process::Child,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -18,9 +18,10 @@ use tracing::warn;
 use crate::{
     cgroups::{CgroupError, Cgroups, Limits},
     events::{Event, emit},
-    home::{Home, HomeError},
+    home::Home,
     network::{Network, NetworkError, PodNetwork},
     now_unix_ms,
+    runtime::{Container, PodPlace, Runtime, RuntimeError},
     schedule::{Life, PodRecord, Schedule},
 };
 
@@ -38,12 +39,9 @@ pub enum PodError {
     /// Its network.
     #[error("pod {0}: {1}")]
     Network(String, #[source] NetworkError),
-    /// The run's directory.
+    /// Its sandbox or container.
     #[error("pod {0}: {1}")]
-    Home(String, #[source] HomeError),
-    /// A process could not be started.
-    #[error("pod {0}: cannot start {1}: {2}")]
-    Spawn(String, String, std::io::Error),
+    Runtime(String, #[source] RuntimeError),
     /// The identity file could not be written.
     #[error("cannot write the identity of pod {0}: {1}")]
     Identity(String, std::io::Error),
@@ -63,6 +61,8 @@ pub struct Site {
     pub network: Network,
     /// The run's directory.
     pub home: Home,
+    /// What runs the pods.
+    pub runtime: Runtime,
     /// Where identities go. `None`: nowhere.
     pub identities: Option<Mutex<std::fs::File>>,
     /// What is known so far.
@@ -96,6 +96,8 @@ pub struct PodSpec {
     pub owner_name: String,
     /// Limits of its container; `pids` is the pod's.
     pub limits: Limits,
+    /// Its own directory, which its container sees under the same path. `None`: it has none.
+    pub work: Option<PathBuf>,
 }
 
 /// Namespace of every pod of a run.
@@ -116,8 +118,9 @@ pub struct Pod {
     pub spec: PodSpec,
     /// Its network.
     pub network: PodNetwork,
-    path: String,
-    sandbox: Mutex<Option<(Child, String)>>,
+    place: PodPlace,
+    sandbox: Mutex<Option<Container>>,
+    sandbox_id: String,
     /// Container id of the present life.
     present: watch::Sender<Option<String>>,
     orders: Mutex<Option<(mpsc::Sender<Order>, JoinHandle<()>)>>,
@@ -149,25 +152,33 @@ impl Pod {
             write_identity(file, &record).map_err(|error| PodError::Identity(name.clone(), error))?;
         }
         site.schedule().pods.push(record);
-        let path = format!("kubepods/burstable/pod{uid}");
+        let place = PodPlace {
+            uid: uid.clone(),
+            name: name.clone(),
+            container: spec.owner_name.clone(),
+            cgroup: format!("kubepods/burstable/pod{uid}"),
+            limits: spec.limits,
+            work: spec.work.clone(),
+            network: network.clone(),
+        };
         let cgroup = |error| PodError::Cgroup(name.clone(), error);
-        site.cgroups.create(&path).map_err(cgroup)?;
-        site.cgroups.limit(&path, Limits { pids: spec.limits.pids, ..Limits::default() }).map_err(cgroup)?;
-        let pod = Arc::new(Self {
+        site.cgroups.create(&place.cgroup).map_err(cgroup)?;
+        site.cgroups.limit(&place.cgroup, Limits { pids: spec.limits.pids, ..Limits::default() }).map_err(cgroup)?;
+        let sandbox = site.runtime.sandbox(&place).await.map_err(|error| PodError::Runtime(name, error))?;
+        let pod = Self {
             site: Arc::clone(site),
             uid,
             spec,
             network,
-            path,
+            place,
+            sandbox_id: sandbox.id().to_owned(),
             sandbox: Mutex::new(None),
             present: watch::Sender::new(None),
             orders: Mutex::new(None),
-        });
-        let id = pod.new_life(true)?;
-        let pause = Program { comm: "pause".to_owned(), args: vec!["pause".to_owned()] };
-        let child = pod.spawn(&id, &pause)?;
-        *pod.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some((child, id));
-        Ok(pod)
+        };
+        pod.begun(&sandbox, true);
+        *pod.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(sandbox);
+        Ok(Arc::new(pod))
     }
 
     /// Starts the container: one program per life, the last one for ever. Returns once its first process is there.
@@ -199,7 +210,7 @@ impl Pod {
     /// When no container runs or the process cannot be started.
     pub fn exec(&self, program: &Program) -> Result<Child, PodError> {
         let id = self.present.borrow().clone().ok_or_else(|| PodError::NotRunning(self.spec.owner_name.clone()))?;
-        self.spawn(&id, program)
+        self.site.runtime.exec(&self.place, &id, program).map_err(|error| self.runtime(error))
     }
 
     /// Container id of the present life.
@@ -236,10 +247,11 @@ impl Pod {
             let _ = attendant.await;
         }
         let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((child, id)) = sandbox {
-            self.end_life(child, &id, false).await?;
+        if let Some(sandbox) = sandbox {
+            self.end(sandbox, false).await?;
         }
-        self.site.cgroups.remove(&self.path).await.map_err(|error| self.cgroup(error))?;
+        let removed = self.site.cgroups.remove(&self.place.cgroup).await;
+        removed.map_err(|error| PodError::Cgroup(self.spec.owner_name.clone(), error))?;
         let mut schedule = self.site.schedule();
         if let Some(record) = schedule.pods.iter_mut().find(|record| record.pod_uid == self.uid) {
             record.gone_unix_ms = now_unix_ms();
@@ -251,28 +263,30 @@ impl Pod {
         let mut life = 0;
         // Lives that ended by themselves or were ended badly, since the pod began or changed its programs.
         let mut failures = 0;
+        let mut attempt = 0;
         while let Some(program) = programs.get(life).or(programs.last()) {
-            let begun = self.new_life(false).and_then(|id| self.spawn(&id, program).map(|child| (id, child)));
-            let (id, mut child) = match begun {
-                Ok(begun) => begun,
+            let mut container = match self.site.runtime.container(&self.place, &self.sandbox_id, attempt, program).await {
+                Ok(container) => container,
                 Err(error) => {
-                    warn!(%error, "cannot start a container");
+                    warn!(error = %self.runtime(error), "cannot start a container");
                     break;
                 }
             };
-            self.present.send_replace(Some(id.clone()));
+            attempt += 1;
+            self.begun(&container, false);
+            self.present.send_replace(Some(container.id().to_owned()));
             let order = tokio::select! {
-                status = child.wait() => {
+                well = container.wait() => {
                     (life, failures) = (life + 1, failures + 1);
-                    if !status.is_ok_and(|status| status.success()) {
-                        emit(&Event::Ended { owner_name: &self.spec.owner_name, container_id: &id, failures });
+                    if !well {
+                        emit(&Event::Ended { owner_name: &self.spec.owner_name, container_id: container.id(), failures });
                     }
                     None
                 }
                 order = orders.recv() => Some(order.unwrap_or(Order::Stop)),
             };
             self.present.send_replace(None);
-            if let Err(error) = self.end_life(child, &id, !matches!(order, Some(Order::Stop))).await {
+            if let Err(error) = self.end(container, !matches!(order, Some(Order::Stop))).await {
                 warn!(%error, "cannot end a container");
                 break;
             }
@@ -303,58 +317,31 @@ impl Pod {
         if failures <= 1 { self.site.backoff / 10 } else { (self.site.backoff * 2u32.pow(doublings)).min(MAX_BACKOFF) }
     }
 
-    fn new_life(&self, sandbox: bool) -> Result<String, PodError> {
-        let id = random_hex(64);
-        let path = self.life_path(&id);
-        let born_unix_ms = now_unix_ms();
-        self.site.cgroups.create(&path).map_err(|error| self.cgroup(error))?;
-        if !sandbox {
-            self.site.cgroups.limit(&path, Limits { pids: None, ..self.spec.limits }).map_err(|error| self.cgroup(error))?;
-        }
+    fn begun(&self, container: &Container, sandbox: bool) {
         self.site.schedule().lives.push(Life {
             pod_uid: self.uid.clone(),
             container: if sandbox { SANDBOX.to_owned() } else { self.spec.owner_name.clone() },
-            container_id: id.clone(),
+            container_id: container.id().to_owned(),
             sandbox,
-            born_unix_ms,
+            born_unix_ms: container.born_unix_ms(),
             ended_unix_ms: 0,
             gone_unix_ms: 0,
             failed: false,
         });
-        Ok(id)
     }
 
-    async fn end_life(&self, mut child: Child, id: &str, failed: bool) -> Result<(), PodError> {
-        let _ = child.start_kill();
-        let _ = child.wait().await;
-        let ended_unix_ms = now_unix_ms();
-        let removed = self.site.cgroups.remove(&self.life_path(id)).await.map_err(|error| self.cgroup(error));
+    async fn end(&self, container: Container, failed: bool) -> Result<(), PodError> {
+        let id = container.id().to_owned();
+        let (ended, removed) = container.end().await;
         let mut schedule = self.site.schedule();
         if let Some(life) = schedule.lives.iter_mut().rev().find(|life| life.container_id == id) {
-            *life = Life { ended_unix_ms, gone_unix_ms: now_unix_ms(), failed, ..life.clone() };
+            *life = Life { ended_unix_ms: ended.ended_unix_ms, gone_unix_ms: ended.gone_unix_ms, failed, ..life.clone() };
         }
-        removed
+        removed.map_err(|error| self.runtime(error))
     }
 
-    fn spawn(&self, id: &str, program: &Program) -> Result<Child, PodError> {
-        let path = self.site.home.program(&program.comm).map_err(|error| PodError::Home(self.spec.owner_name.clone(), error))?;
-        let mut command = Command::new(&path);
-        command.arg("enter");
-        for dir in self.site.cgroups.dirs(&self.life_path(id)) {
-            command.arg("--cgroup").arg(dir);
-        }
-        command.arg("--netns").arg(self.network.path()).arg("--parent").arg(std::process::id().to_string());
-        command.arg("--").arg(&path).arg("behave").args(&program.args);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        command.spawn().map_err(|error| PodError::Spawn(self.spec.owner_name.clone(), program.comm.clone(), error))
-    }
-
-    fn life_path(&self, id: &str) -> String {
-        format!("{}/{id}", self.path)
-    }
-
-    fn cgroup(&self, error: CgroupError) -> PodError {
-        PodError::Cgroup(self.spec.owner_name.clone(), error)
+    fn runtime(&self, error: RuntimeError) -> PodError {
+        PodError::Runtime(self.spec.owner_name.clone(), error)
     }
 
     fn unattended(&self) -> PodError {

@@ -15,6 +15,7 @@ use vedette_range::{
     home::Home,
     network::Network,
     pod::{Pod, PodSpec, Program, Site},
+    runtime::{Backend, Runtime},
     schedule::Schedule,
 };
 
@@ -30,12 +31,13 @@ async fn site(name: &str) -> Option<Arc<Site>> {
     let cgroups = Cgroups::find(&name).expect("cgroups");
     let home = Home::claim(&name, Path::new(BINARY)).expect("home");
     let network = Network::create(Net::slash24(std::net::Ipv4Addr::new(10, 213, 9, 0))).await.expect("network");
+    let runtime = Runtime::start(Backend::Local, &cgroups, &home).await.expect("runtime");
     let (identities, schedule) = (None, Mutex::new(Schedule::default()));
-    Some(Arc::new(Site { cgroups, network, home, identities, schedule, backoff: Duration::from_secs(1) }))
+    Some(Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) }))
 }
 
 async fn pod(site: &Arc<Site>, owner: &str, limits: Limits) -> Arc<Pod> {
-    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits }).await.expect("pod")
+    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None }).await.expect("pod")
 }
 
 fn program(site: &Site, args: &[&str], bounded: bool) -> Program {

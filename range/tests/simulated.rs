@@ -169,7 +169,7 @@ fn every_placement_is_written_down_as_it_was() {
 
     let crash = episode("crash-exit", "inside");
     assert!(list(crash, "container_ids").len() >= 3, "{crash}");
-    let after = list(&schedule, "lives").iter().filter(|life| life["pod_uid"] == crash["pod_uid"]).last().expect("lives");
+    let after = list(&schedule, "lives").iter().rfind(|life| life["pod_uid"] == crash["pod_uid"]).expect("lives");
     assert_eq!(after["failed"], false, "its own program is back at the end: {after}");
 
     let fill = episode("fill", "inside");

@@ -31,32 +31,12 @@ use crate::{
         values::Length,
     },
     pod::Site,
+    runtime::{Backend, Runtime},
     schedule::{PhaseRecord, Schedule},
 };
 
 /// Slowest and fastest clock.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
-
-/// What runs the pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Backend {
-    /// Processes in cgroups and network namespaces that the range makes itself
-    #[default]
-    Local,
-    /// Pod sandboxes and containers of a containerd that the range starts itself
-    Containerd,
-}
-
-impl Backend {
-    /// Its word on the command line and in schedules.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Containerd => "containerd",
-        }
-    }
-}
 
 /// Which timeline is meant.
 #[derive(clap::Args, Clone, Debug)]
@@ -124,7 +104,6 @@ pub struct RunArgs {
 /// When the range cannot be made or removed, or labels are not taken.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let timeline = args.plan.timeline()?;
-    anyhow::ensure!(args.backend == Backend::Local, "--backend containerd is not available in this build; use local");
     if args.stop_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).context("cannot follow the parent's end")?;
     }
@@ -152,6 +131,7 @@ async fn make_and_run(args: &RunArgs, timeline: Timeline, labels: Labels, cgroup
         cgroups: cgroups.clone(),
         network: Network::create(subnet).await?,
         home: home.clone(),
+        runtime: Runtime::start(args.backend, cgroups, home).await?,
         identities: identities.transpose()?,
         schedule: Mutex::new(Schedule {
             run: args.root_cgroup.clone(),

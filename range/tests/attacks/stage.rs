@@ -26,6 +26,7 @@ use vedette_range::{
     nets::{Range, RunNets},
     network::Network,
     pod::{Pod, PodSpec, Program, Site},
+    runtime::{Backend, Runtime},
     schedule::Schedule,
 };
 
@@ -56,14 +57,15 @@ impl Stage {
         let cgroups = Cgroups::find(&name).expect("cgroups");
         let home = Home::claim(&name, Path::new(BINARY)).expect("home");
         let network = Network::create(subnet()).await.expect("network");
+        let runtime = Runtime::start(Backend::Local, &cgroups, &home).await.expect("runtime");
         let (identities, schedule) = (None, Mutex::new(Schedule::default()));
-        let site = Arc::new(Site { cgroups, network, home, identities, schedule, backoff: Duration::from_secs(1) });
+        let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) });
         Some(Self { site, began: Instant::now() })
     }
 
     /// A pod whose container is not there yet.
     pub async fn pod(&self, owner: &str, limits: Limits) -> Actor {
-        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits };
+        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None };
         let pod = Pod::create(&self.site, spec).await.expect("pod");
         let mut actor = Actor {
             pod,

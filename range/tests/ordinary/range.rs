@@ -17,6 +17,7 @@ use vedette_range::{
     home::Home,
     network::Network,
     pod::{Pod, PodSpec, Program, Site},
+    runtime::{Backend, Runtime},
     schedule::Schedule,
 };
 
@@ -69,8 +70,9 @@ impl Range {
         let cgroups = Cgroups::find(&name).expect("cgroups");
         let home = Home::claim(&name, Path::new(BINARY)).expect("home");
         let network = Network::create(Net::slash24(std::net::Ipv4Addr::new(10, 213, 8, 0))).await.expect("network");
+        let runtime = Runtime::start(Backend::Local, &cgroups, &home).await.expect("runtime");
         let (identities, schedule) = (None, Mutex::new(Schedule::default()));
-        let site = Arc::new(Site { cgroups, network, home, identities, schedule, backoff: Duration::from_millis(200) });
+        let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_millis(200) });
         Some(Self { site, pods: Mutex::default() })
     }
 
@@ -80,7 +82,7 @@ impl Range {
     }
 
     pub async fn limited(&self, owner: &str, command: &str, limits: Limits) -> Watched {
-        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits };
+        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None };
         let pod = Pod::create(&self.site, spec).await.expect("pod");
         self.pods.lock().expect("pods").push(Arc::clone(&pod));
         let dir = self.site.home.work().join(owner);
