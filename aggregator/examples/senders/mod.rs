@@ -207,10 +207,17 @@ fn hello(job: &Job, stream: u64) -> v1::Hello {
     }
 }
 
+/// Comes back until it is let in, as an agent does.
 async fn connect(job: &Job) -> Channel {
     let ca = std::fs::read(job.data.join("tls/ca.pem")).unwrap();
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
-    Channel::from_shared(format!("https://{}", job.address)).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
+    let endpoint = Channel::from_shared(format!("https://{}", job.address)).unwrap().tls_config(tls).unwrap();
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => return channel,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 pub fn now() -> i64 {
