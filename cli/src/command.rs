@@ -222,7 +222,9 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Completion { .. } => unreachable!("these ask no aggregator"),
+        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Completion { .. } => {
+            unreachable!("these ask no aggregator")
+        }
     }
 }
 

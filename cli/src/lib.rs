@@ -17,10 +17,10 @@ mod status;
 mod watch;
 
 pub mod demo;
-pub mod simulate;
 pub mod record;
 pub mod recording;
 pub mod replay;
+pub mod simulate;
 mod stage;
 
 pub mod vocabulary;
