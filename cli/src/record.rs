@@ -38,9 +38,6 @@ pub struct RecordArgs {
     /// What runs the containers
     #[arg(long, value_name = "BACKEND", conflicts_with = "sessions", default_value = "local")]
     backend: session::Backend,
-    /// Where that is
-    #[arg(long, value_name = "MACHINE", conflicts_with = "sessions", default_value = "host")]
-    machine: session::Machine,
     /// Ordinary work before the plan's first phase, such as 1h [default: as the plan has it]
     #[arg(long, value_name = "LENGTH", conflicts_with = "sessions")]
     warm_up: Option<String>,
@@ -111,8 +108,7 @@ fn single(args: &RecordArgs) -> anyhow::Result<Session> {
     if args.out.join(&name).exists() {
         return Err(Stop::usage(format!("{} is there already; give another --name or --out", args.out.join(&name).display())).into());
     }
-    let (backend, machine, warm_up) = (args.backend, args.machine, args.warm_up.clone());
-    Ok(Session { name, plan, seed: args.seed, backend, machine, warm_up, set: args.set })
+    Ok(Session { name, plan, seed: args.seed, backend: args.backend, warm_up: args.warm_up.clone(), set: args.set })
 }
 
 fn chosen(sessions: Vec<Session>, only: &[String]) -> anyhow::Result<Vec<Session>> {

@@ -1,4 +1,4 @@
-# One session of the range in the cgroup v2 virtual machine, for `vedette record --machine vm` (cli/src/record/vm.rs): the agent
+# One session of the range in the cgroup v2 virtual machine, for `vedette record --backend vm` (cli/src/record/vm.rs): the agent
 # delivers to the aggregator outside, by the one address that the network card leads to; the range's labels go the same way.
 # /etc/session holds what this session needs. Serial lines: 1 identities, 2 events, 3 the schedule.
 outside=https://10.0.2.100:7443
@@ -7,6 +7,10 @@ ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up || echo "VM FAIL networ
 for line in 1 2 3; do stty -F /dev/ttyS$line raw clocal -echo; done
 # Open throughout: a line that nobody holds forgets how it was set.
 exec 4>/dev/ttyS1 5>/dev/ttyS2 6>/dev/ttyS3
+
+# Disks of pods are files on a real disk: in memory they would look like memory.
+mkdir -p /var/lib/vedette-range
+mkfs.ext4 -q -F /dev/vda && mount -t ext4 /dev/vda /var/lib/vedette-range || echo "VM FAIL disk"
 
 # The agent as everywhere else: a user of its own without capabilities.
 echo "agent:x:65532:65532::/:/bin/sh" >/etc/passwd

@@ -54,7 +54,6 @@ pub async fn save(
         plan: "demo".to_owned(),
         seed: schedule.seed,
         backend: "local".to_owned(),
-        machine: "host".to_owned(),
         set: Set::Demo,
         cluster: cluster.to_owned(),
         started_unix_ms: schedule.started_unix_ms,

@@ -30,6 +30,8 @@ pub enum Backend {
     Local,
     /// Pod sandboxes and containers of a containerd of its own
     Containerd,
+    /// As local, in a virtual machine with cgroup v2 (make vm-image)
+    Vm,
 }
 
 impl Backend {
@@ -38,26 +40,6 @@ impl Backend {
         match self {
             Self::Local => "local",
             Self::Containerd => "containerd",
-        }
-    }
-}
-
-/// Where that is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Machine {
-    /// This machine
-    #[default]
-    Host,
-    /// A virtual machine with cgroup v2 (make vm-image)
-    Vm,
-}
-
-impl Machine {
-    /// Its word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Host => "host",
             Self::Vm => "vm",
         }
     }
@@ -74,8 +56,6 @@ pub struct Session {
     pub seed: Option<u64>,
     /// What runs the containers.
     pub backend: Backend,
-    /// Where that is.
-    pub machine: Machine,
     /// Ordinary work before the plan's first phase. `None`: as the plan has it.
     pub warm_up: Option<String>,
     /// What it may be used for.
@@ -91,7 +71,7 @@ impl fmt::Display for Session {
         if let Some(warm_up) = &self.warm_up {
             write!(f, ", {warm_up} of ordinary work before")?;
         }
-        write!(f, ", {} on {}", self.backend.word(), self.machine.word())
+        write!(f, ", {}", self.backend.word())
     }
 }
 
@@ -122,9 +102,9 @@ impl Session {
     pub async fn record(&self, out: &Path, despite_load: bool) -> anyhow::Result<Manifest> {
         let load_before = load::quiet(despite_load).await?;
         let load = Load::begin();
-        let (mut stage, ran) = match self.machine {
-            Machine::Host => local::run(self).await?,
-            Machine::Vm => vm::run(self).await?,
+        let (mut stage, ran) = match self.backend {
+            Backend::Local | Backend::Containerd => local::run(self).await?,
+            Backend::Vm => vm::run(self).await?,
         };
         let saved = self.save(&mut stage.client, ran, out, &load, load_before).await;
         stage.close().await;
@@ -140,7 +120,7 @@ impl Session {
         if let Some(warm_up) = &self.warm_up {
             arguments.extend(["--warm-up".to_owned(), warm_up.clone()]);
         }
-        if self.backend != Backend::default() {
+        if self.backend == Backend::Containerd {
             arguments.extend(["--backend".to_owned(), self.backend.word().to_owned()]);
         }
         arguments
@@ -179,7 +159,6 @@ impl Session {
             plan: self.plan.clone(),
             seed: ran.schedule.seed,
             backend: self.backend.word().to_owned(),
-            machine: self.machine.word().to_owned(),
             set: self.set,
             cluster: ran.cluster.to_owned(),
             started_unix_ms: ran.schedule.started_unix_ms,

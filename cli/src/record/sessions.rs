@@ -1,11 +1,11 @@
-//! The list of sessions to record, as `plans/sessions.yaml` has it: plan, seed, backend, machine and set of each.
+//! The list of sessions to record, as `plans/sessions.yaml` has it: name, plan, seed, backend and set of each.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::session::{Backend, Machine, Session};
+use super::session::{Backend, Session};
 use crate::exit::Stop;
 use crate::recording::{Set, is_session_name};
 
@@ -21,17 +21,16 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
+    name: String,
     plan: String,
     seed: u64,
     #[serde(default)]
     backend: Backend,
-    #[serde(default)]
-    machine: Machine,
     warm_up: Option<String>,
     set: Set,
 }
 
-/// Reads a list. A recording is named for its plan and seed, which therefore come once.
+/// Reads a list.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Session>> {
     let wrong = |problem: String| Stop::usage(format!("{}: {problem}", path.display()));
     let meta = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
@@ -46,16 +45,14 @@ fn parse(text: &str) -> Result<Vec<Session>, String> {
     let file: File = serde_norway::from_str(text).map_err(|error| error.to_string().replace('\n', " "))?;
     let mut names = HashSet::new();
     let mut sessions = Vec::new();
-    for line in file.sessions {
-        let Line { plan, seed, backend, machine, warm_up, set } = line;
-        let name = format!("{plan}-{seed}");
+    for Line { name, plan, seed, backend, warm_up, set } in file.sessions {
         if !is_session_name(&name) {
-            return Err(format!("plan {plan:?}: must be a shipped plan's name"));
+            return Err(format!("session {name:?}: a name must be 1 to 63 characters of a-z 0-9 - ."));
         }
         if !names.insert(name.clone()) {
-            return Err(format!("plan {plan} with seed {seed} is there twice"));
+            return Err(format!("session {name} is there twice"));
         }
-        sessions.push(Session { name, plan, seed: Some(seed), backend, machine, warm_up, set });
+        sessions.push(Session { name, plan, seed: Some(seed), backend, warm_up, set });
     }
     if sessions.is_empty() {
         return Err("holds no sessions".to_owned());
@@ -68,34 +65,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_session_named_for_its_plan_and_seed() {
-        let text = "cal_seed: 1\nsessions:\n  - {plan: shop, seed: 7, set: DEV}\n  \
-                    - {plan: bank, seed: 3, backend: containerd, machine: vm, warm_up: 1h, set: CAL}\n";
+    fn a_line_is_a_session() {
+        let text = "cal_seed: 1\nsessions:\n  - {name: shop-01, plan: shop, seed: 7, set: DEV}\n  \
+                    - {name: b, plan: bank, seed: 3, backend: vm, warm_up: 1h, set: CAL}\n";
 
         let sessions = parse(text).unwrap();
 
         let plain = Session {
-            name: "shop-7".to_owned(),
+            name: "shop-01".to_owned(),
             plan: "shop".to_owned(),
             seed: Some(7),
             backend: Backend::Local,
-            machine: Machine::Host,
             warm_up: None,
             set: Set::Dev,
         };
         assert_eq!(sessions[0], plain);
-        assert_eq!((sessions[1].machine, sessions[1].warm_up.as_deref(), sessions[1].set), (Machine::Vm, Some("1h"), Set::Cal));
+        assert_eq!((sessions[1].backend, sessions[1].warm_up.as_deref(), sessions[1].set), (Backend::Vm, Some("1h"), Set::Cal));
+    }
+
+    #[test]
+    fn the_shipped_list_can_be_read() {
+        let sessions = parse(include_str!("../../../plans/sessions.yaml")).unwrap();
+
+        assert!(sessions.len() >= 12, "{} sessions", sessions.len());
+        assert!(sessions.iter().filter(|session| session.backend == Backend::Vm).count() >= 3);
     }
 
     #[test]
     fn a_list_that_makes_no_sense_is_one_clear_line() {
         let wrong = [
             ("sessions: []", "holds no sessions"),
-            ("sessions: [{plan: a, seed: 1, set: DEV}, {plan: a, seed: 1, set: CAL}]", "twice"),
-            ("sessions: [{plan: ../a, seed: 1, set: DEV}]", "../a"),
-            ("sessions: [{plan: a, set: DEV}]", "seed"),
-            ("sessions: [{plan: a, seed: 1, set: SEALED}]", "SEALED"),
-            ("sessions: [{plan: a, seed: 1, set: DEV, colour: red}]", "colour"),
+            ("sessions: [{name: a, plan: a, seed: 1, set: DEV}, {name: a, plan: b, seed: 1, set: CAL}]", "twice"),
+            ("sessions: [{name: ../a, plan: a, seed: 1, set: DEV}]", "../a"),
+            ("sessions: [{name: a, plan: a, set: DEV}]", "seed"),
+            ("sessions: [{name: a, plan: a, seed: 1, set: SEALED}]", "SEALED"),
+            ("sessions: [{name: a, plan: a, seed: 1, set: DEV, colour: red}]", "colour"),
         ];
         for (text, expected) in wrong {
             let problem = parse(text).unwrap_err();

@@ -30,6 +30,8 @@ const OUTSIDE: &str = "10.0.2.100:7443";
 const MARGIN: Duration = Duration::from_secs(600);
 /// The emulator ends at once.
 const STOP: Duration = Duration::from_secs(5);
+/// The machine's disk, a sparse file that goes with the stage.
+const DISK_BYTES: u64 = 4 << 30;
 /// Most that is read of what the machine says; the schedule of an hour is some hundred kilobytes.
 const MAX_SAID: u64 = 64 << 20;
 
@@ -41,6 +43,8 @@ pub async fn run(session: &Session) -> anyhow::Result<(Stage, Ran)> {
     let initramfs = folder.join("initramfs");
     image.with(&session_files(session, &stage)?, &initramfs)?;
     let lines = Lines::below(&folder);
+    let disk = File::create_new(&lines.disk).and_then(|disk| disk.set_len(DISK_BYTES));
+    disk.with_context(|| format!("cannot make {}", lines.disk.display()))?;
     let from_unix_ms = jiff::Timestamp::now().as_millisecond();
     let mut machine = boot(&image, &initramfs, &stage, &lines)?;
     let mut machine_seconds = 0.0;
@@ -135,8 +139,9 @@ fn session_files(session: &Session, stage: &Stage) -> anyhow::Result<Vec<(&'stat
     Ok(files)
 }
 
-/// The files that the machine's serial lines end in.
+/// The files that the machine's serial lines end in, and its disk.
 struct Lines {
+    disk: PathBuf,
     console: PathBuf,
     identities: PathBuf,
     events: PathBuf,
@@ -146,7 +151,13 @@ struct Lines {
 impl Lines {
     fn below(folder: &Path) -> Self {
         let file = |name: &str| folder.join(name);
-        Self { console: file("console"), identities: file("identity.jsonl"), events: file("events"), schedule: file("schedule.json") }
+        Self {
+            disk: file("disk"),
+            console: file("console"),
+            identities: file("identity.jsonl"),
+            events: file("events"),
+            schedule: file("schedule.json"),
+        }
     }
 }
 
@@ -154,7 +165,7 @@ fn boot(image: &Image, initramfs: &Path, stage: &Stage, lines: &Lines) -> anyhow
     let port = stage.target.endpoint.rsplit(':').next().context("the aggregator has no port")?;
     let mut command = Command::new("qemu-system-x86_64");
     // KVM is not available where sessions are recorded; the emulator takes what two processors give.
-    command.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "2048"]);
+    command.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "3072"]);
     command.args(["-display", "none", "-no-reboot", "-nodefaults", "-rtc", "base=utc"]);
     for line in [&lines.console, &lines.identities, &lines.events, &lines.schedule] {
         command.arg("-serial").arg(format!("file:{}", line.display()));
@@ -162,6 +173,7 @@ fn boot(image: &Image, initramfs: &Path, stage: &Stage, lines: &Lines) -> anyhow
     // Closed to everything but one port of loopback: what goes wrong in there stays in there.
     let forward = format!("user,id=outside,restrict=on,guestfwd=tcp:{OUTSIDE}-cmd:busybox nc 127.0.0.1 {port}");
     command.args(["-netdev", &forward, "-device", "virtio-net-pci,netdev=outside"]);
+    command.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", lines.disk.display()));
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(initramfs).arg("-append");
     command.arg("console=ttyS0 quiet loglevel=1 panic=-1 psi=1 cgroup_no_v1=all mitigations=off scenario=record");
     Process::start("qemu-system-x86_64", command, stage.folder())

@@ -37,10 +37,8 @@ pub struct Manifest {
     pub plan: String,
     /// What order, onset, length and dose came from.
     pub seed: u64,
-    /// `local` or `containerd`: what ran the containers.
+    /// `local`, `containerd` or `vm`: what ran the containers.
     pub backend: String,
-    /// `host` or `vm`: where that was.
-    pub machine: String,
     /// What it may be used for.
     pub set: Set,
     /// First pod created, Unix milliseconds.

@@ -32,8 +32,6 @@ pub struct Facts {
     pub seed: u64,
     /// What ran the containers.
     pub backend: String,
-    /// Where that was.
-    pub machine: String,
     /// What it may be used for.
     pub set: Set,
     /// Where the aggregator has it.
@@ -136,7 +134,6 @@ async fn write(client: &mut Client, facts: Facts, dir: &Path) -> anyhow::Result<
         plan: facts.plan,
         seed: facts.seed,
         backend: facts.backend,
-        machine: facts.machine,
         set: facts.set,
         started_unix_ms: facts.started_unix_ms,
         ended_unix_ms: facts.ended_unix_ms,
