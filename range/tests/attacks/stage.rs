@@ -10,7 +10,7 @@ use std::{
 
 use vedette_agent::{
     container::{self, ContainerFiles},
-    files::Reader,
+    files::{KernelFile, Reader},
     hierarchy::Hierarchies,
     metrics::Metrics,
     network::{Kind, Network as Namespace},
@@ -229,6 +229,11 @@ impl Actor {
             let path = format!("{}/{}", self.site.cgroups.root(), self.path());
             let limits = container::limits(&mut self.reader, &self.hierarchies, &path, path.rsplit_once('/').map_or("", |(pod, _)| pod));
             let _ = self.files.read(&mut self.reader, &self.hierarchies, &path, true, &limits, &mut sample);
+            // On v2 the pod's file counts them: the container's is gone together with the container.
+            let mut kills = KernelFile::default();
+            let pod_path = path.rsplit_once('/').map_or("", |(pod, _)| pod);
+            container::pod_oom_kills(&mut self.reader, &mut kills, &self.hierarchies, pod_path, &mut sample);
+            self.reader.close(&mut kills);
         }
         container::stamp(&mut sample, self.now_us(), true, true);
         let birth = Sample::before_birth(self.before.at_us(vedette_proto::Tier::Fast), self.before.at_us(vedette_proto::Tier::Slow));
