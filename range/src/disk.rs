@@ -49,7 +49,7 @@ pub async fn make(image: &Path, place: &Path, bytes: u64) -> Result<(), DiskErro
 pub async fn unmount(place: &Path) -> Result<(), DiskError> {
     match run("umount", &[], &[place]).await {
         Ok(()) => Ok(()),
-        Err(DiskError::Failed(..)) => run("umount", &["--lazy"], &[place]).await,
+        Err(DiskError::Failed(..)) => run("umount", &["-l"], &[place]).await,
         Err(error) => Err(error),
     }
 }

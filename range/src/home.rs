@@ -52,7 +52,7 @@ impl Home {
             return Err(HomeError::Alive { name: name.to_owned(), pid });
         }
         home.remove()?;
-        for part in ["bin", "work", "disks"] {
+        for part in ["bin", "work/shared", "disks"] {
             let path = home.dir.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(|error| HomeError::File("create", path, error))?;
         }
@@ -125,6 +125,12 @@ impl Home {
     #[must_use]
     pub fn work_of(&self, pod: &str) -> PathBuf {
         self.work().join(pod)
+    }
+
+    /// The directory that all pods share; no pod has this name.
+    #[must_use]
+    pub fn shared(&self) -> PathBuf {
+        self.work_of("shared")
     }
 
     /// The file that holds a pod's disk.

@@ -1,7 +1,7 @@
 //! Plans on the real kernel: what the injector writes down is what the plan said, placement by placement. Needs root.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -10,23 +10,47 @@ use vedette_range::clean::leftovers;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vedette-range");
 
+/// Whether this machine can run a backend; if not, that is said.
+fn possible(backend: &str) -> bool {
+    let installed = |name: &str| ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|dir| Path::new(dir).join(name).exists());
+    let missing = if !rustix::process::geteuid().is_root() {
+        "root"
+    } else if backend == "containerd" && !(installed("containerd") && installed("runc")) {
+        "containerd and runc"
+    } else {
+        return true;
+    };
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "this test needs {missing}");
+    eprintln!("SKIPPED: this test needs {missing}");
+    false
+}
+
 /// Runs a plan to its end; the schedule.
-fn schedule(name: &str, plan: &str) -> Option<Value> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: the range needs root");
+fn schedule(name: &str, plan: &str, backend: &str, more: &[&str]) -> Option<Value> {
+    if !possible(backend) {
         return None;
     }
-    let root = format!("vedette-test-{name}-{}", std::process::id());
+    let root = format!("vedette-test-{name}-{backend}-{}", std::process::id());
     let folder = tempfile::tempdir().expect("folder");
     let file = folder.path().join("schedule.json");
     let mut command = Command::new(BINARY);
-    command.args(["run", "--plan", plan, "--root-cgroup", &root, "--schedule-out"]).arg(&file);
+    command.args(["run", "--plan", plan, "--backend", backend, "--root-cgroup", &root]).args(more).arg("--schedule-out").arg(&file);
 
     let output = command.stdin(Stdio::null()).output().expect("run");
 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(leftovers(&root).expect("looked"), Vec::<PathBuf>::new());
-    Some(serde_json::from_str(&std::fs::read_to_string(file).expect("schedule")).expect("JSON"))
+    let schedule: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("schedule")).expect("JSON");
+    assert_eq!(schedule["backend"], backend);
+    Some(schedule)
+}
+
+/// The same with a plan of this file.
+fn schedule_of(name: &str, plan: &str, backend: &str, more: &[&str]) -> Option<Value> {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("plan.yaml");
+    std::fs::write(&file, plan).expect("written");
+    schedule(name, file.to_str().expect("UTF-8"), backend, more)
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a Vec<Value> {
@@ -43,9 +67,20 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 
 #[test]
 fn the_original_session_runs_with_its_phases() {
-    let Some(schedule) = schedule("seed", "seed-session-short") else { return };
+    let Some(schedule) = schedule("seed", "seed-session-short", "local", &[]) else { return };
 
-    let phases = list(&schedule, "phases");
+    is_the_original_session(&schedule);
+}
+
+#[test]
+fn the_original_session_runs_with_its_phases_in_a_containerd() {
+    let Some(schedule) = schedule("seed", "seed-session-short", "containerd", &[]) else { return };
+
+    is_the_original_session(&schedule);
+}
+
+fn is_the_original_session(schedule: &Value) {
+    let phases = list(schedule, "phases");
     let names: Vec<_> = phases.iter().map(|phase| text(phase, "name")).collect();
     let expected = [
         "normal",
@@ -69,7 +104,7 @@ fn the_original_session_runs_with_its_phases() {
         assert!(number(&pair[1], "start_unix_ms") - begin >= at - 10, "{} began early", names[place + 1]);
     }
 
-    let episodes = list(&schedule, "episodes");
+    let episodes = list(schedule, "episodes");
     let kinds: Vec<_> = episodes.iter().map(|episode| text(episode, "kind")).collect();
     assert_eq!(kinds, ["mining", "scan", "flood", "crash_loop", "exfiltration"]);
     for episode in episodes {
@@ -85,7 +120,7 @@ fn the_original_session_runs_with_its_phases() {
     let flood = &episodes[2];
     assert_eq!(text(flood, "owner_name"), "web");
     let mut touched: Vec<_> =
-        list(&schedule, "affected").iter().filter(|one| one["kind"] == "flood").map(|one| text(one, "owner_name")).collect();
+        list(schedule, "affected").iter().filter(|one| one["kind"] == "flood").map(|one| text(one, "owner_name")).collect();
     touched.retain(|owner| *owner == "load-web" || *owner == "load-api");
     assert_eq!(touched, ["load-web"], "only the victim's own load is touched");
 }
@@ -102,6 +137,9 @@ workloads:
   disk: {disk: 16MiB, program: {behaviour: batch, dir: "@work", work_seconds: 1, rest_seconds: 1}}
   three: {program: {behaviour: worker, target: "@web:8080"}}
   four: {program: {behaviour: worker, target: "@web:8080"}}
+  store: {program: {behaviour: store, address: "@self"}}
+  writer: {program: {behaviour: log-writer, file: "@shared/one.log", rate: 100}}
+  shipper: {program: {behaviour: log-shipper, file: "@shared/one.log", target: "@store:9100"}}
 targets: {service: ["@web:8080"]}
 new_pods: {program: {behaviour: worker, target: "@web:8080"}}
 acts:
@@ -131,16 +169,24 @@ phases:
 
 #[test]
 fn every_placement_is_written_down_as_it_was() {
-    let folder = tempfile::tempdir().expect("folder");
-    let file = folder.path().join("placements.yaml");
-    std::fs::write(&file, PLACEMENTS).expect("written");
-    let Some(schedule) = schedule("placements", file.to_str().expect("UTF-8")) else { return };
+    let Some(schedule) = schedule_of("placements", PLACEMENTS, "local", &[]) else { return };
 
+    is_every_placement(&schedule);
+}
+
+#[test]
+fn every_placement_is_written_down_as_it_was_in_a_containerd() {
+    let Some(schedule) = schedule_of("placements", PLACEMENTS, "containerd", &[]) else { return };
+
+    is_every_placement(&schedule);
+}
+
+fn is_every_placement(schedule: &Value) {
     let pods_of = |owner: &str| -> Vec<String> {
-        list(&schedule, "pods").iter().filter(|pod| pod["owner_name"] == owner).map(|pod| text(pod, "pod_uid").to_owned()).collect()
+        list(schedule, "pods").iter().filter(|pod| pod["owner_name"] == owner).map(|pod| text(pod, "pod_uid").to_owned()).collect()
     };
     let episode = |act: &str, placement: &str| {
-        let mut found = list(&schedule, "episodes").iter().filter(|one| one["act"] == act && one["placement"] == placement);
+        let mut found = list(schedule, "episodes").iter().filter(|one| one["act"] == act && one["placement"] == placement);
         found.next().unwrap_or_else(|| panic!("no {act} placed {placement}"))
     };
     let span_pods = |episode: &Value| -> Vec<String> {
@@ -148,11 +194,10 @@ fn every_placement_is_written_down_as_it_was() {
         pods.dedup();
         pods
     };
-    assert_eq!(list(&schedule, "episodes").len(), 6);
+    assert_eq!(list(schedule, "episodes").len(), 6);
 
     let new = episode("mining-sha256", "new");
-    let life =
-        list(&schedule, "lives").iter().find(|life| life["pod_uid"] == new["pod_uid"] && life["sandbox"] == false).expect("its life");
+    let life = list(schedule, "lives").iter().find(|life| life["pod_uid"] == new["pod_uid"] && life["sandbox"] == false).expect("its life");
     let span = &list(new, "spans")[0];
     assert_eq!(number(span, "start_unix_ms"), number(life, "born_unix_ms"), "bad from its first instant");
 
@@ -169,14 +214,14 @@ fn every_placement_is_written_down_as_it_was() {
 
     let crash = episode("crash-exit", "inside");
     assert!(list(crash, "container_ids").len() >= 3, "{crash}");
-    let after = list(&schedule, "lives").iter().rfind(|life| life["pod_uid"] == crash["pod_uid"]).expect("lives");
+    let after = list(schedule, "lives").iter().rfind(|life| life["pod_uid"] == crash["pod_uid"]).expect("lives");
     assert_eq!(after["failed"], false, "its own program is back at the end: {after}");
 
     let fill = episode("fill", "inside");
     assert_eq!(text(fill, "ended_early"), "", "it fills a disk of its own: {fill}");
 
     let normal: Vec<_> =
-        list(&schedule, "normal").iter().filter(|normal| normal["episode"] != "").map(|normal| text(normal, "episode")).collect();
+        list(schedule, "normal").iter().filter(|normal| normal["episode"] != "").map(|normal| text(normal, "episode")).collect();
     assert!(normal.contains(&"work") && normal.contains(&"rollout"), "look-alikes are normal by their names: {normal:?}");
     assert!(!normal.iter().any(|name| name.starts_with("mining")), "attacks are not: {normal:?}");
 }
@@ -202,22 +247,8 @@ phases:
 
 #[test]
 fn on_and_off_is_on_and_off_ten_times_as_fast() {
-    let folder = tempfile::tempdir().expect("folder");
-    let file = folder.path().join("bursts.yaml");
-    std::fs::write(&file, BURSTS).expect("written");
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: the range needs root");
-        return;
-    }
-    let root = format!("vedette-test-bursts-{}", std::process::id());
-    let out = folder.path().join("schedule.json");
-    let mut command = Command::new(BINARY);
-    command.args(["run", "--speed", "10", "--root-cgroup", &root, "--plan"]).arg(&file).arg("--schedule-out").arg(&out);
+    let Some(schedule) = schedule_of("bursts", BURSTS, "local", &["--speed", "10"]) else { return };
 
-    let output = command.stdin(Stdio::null()).output().expect("run");
-
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let schedule: Value = serde_json::from_str(&std::fs::read_to_string(out).expect("schedule")).expect("JSON");
     for episode in list(&schedule, "episodes") {
         let bursts = list(episode, "bursts");
         assert_eq!(bursts.len(), 4, "{episode}");

@@ -30,9 +30,6 @@ const POD_HOSTS_AHEAD: u8 = 16;
 /// The lowest host number of a pod, and the least that a sweep leaves out.
 const POD_HOSTS: (u8, u8) = (10, 60);
 
-/// The directory that all pods share; no pod has this name.
-const SHARED: &str = "shared";
-
 /// One pod of a workload.
 pub(super) struct Member {
     /// The pod.
@@ -61,8 +58,6 @@ impl Pods {
 
     /// Creates every workload's pods, then starts them, those first that others send to.
     pub async fn start_all(&self) -> anyhow::Result<()> {
-        let shared = self.site.home.work_of(SHARED);
-        std::fs::create_dir_all(&shared).with_context(|| format!("cannot create {}", shared.display()))?;
         for workload in &self.workloads {
             for index in 0..workload.replicas as usize {
                 let member = self.create(&workload.name, workload.kind, workload.limits, workload.disk_bytes, index).await?;
@@ -144,7 +139,7 @@ impl Pods {
         let around = Surroundings {
             own: member.pod.network.address.to_string(),
             work: member.work.clone(),
-            shared: self.site.home.work_of(SHARED).to_string_lossy().into_owned(),
+            shared: self.site.home.shared().to_string_lossy().into_owned(),
             pods: self.hosts(),
             allow: vec![self.site.network.subnet.to_string()],
             host_namespace: self.host_namespace.to_string(),

@@ -67,7 +67,8 @@ impl Containerd {
         mounts.extend(HOST_ETC.iter().map(|name| Path::new("/etc").join(name)));
         // The links that give processes their names, and what they lead to.
         mounts.extend([home.bin(), home.executable().to_owned()]);
-        let mounts = mounts.into_iter().filter(|path| path.exists()).map(|path| mount(&path, true)).collect();
+        let mut mounts: Vec<_> = mounts.into_iter().filter(|path| path.exists()).map(|path| mount(&path, true)).collect();
+        mounts.push(mount(&home.shared(), false));
         Ok(Self { cgroups: cgroups.clone(), home: home.clone(), daemon, mounts })
     }
 
