@@ -7,7 +7,7 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: help demo test bench lint format prepare vm-image
+.PHONY: help demo test bench lint format prepare vm-image recordings range-check
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,3 +33,9 @@ prepare: ## install what the tests need (qemu, a kernel, busybox, Python's gRPC 
 
 vm-image: ## build the image of the cgroup v2 virtual machine
 	scripts/build-vm-image
+
+recordings: ## record the sessions of plans/sessions.yaml that are not there yet, a commit each (root, an idle machine); ARGS="--only NAME"
+	scripts/record-sessions $(ARGS)
+
+range-check: prepare ## what the recordings hold, whether the injection shows in them, how far attacks and twins are apart; writes docs/
+	"$(VEDETTE_CACHE)/python/bin/python" scripts/range-check $(ARGS)

@@ -15,8 +15,8 @@ use tokio::process::Command;
 
 pub use delivery::delivered;
 pub use machine::{cgroup_version, checkout_commit, kernel};
-use process::free_address;
-pub use process::{Process, beside, stopped};
+pub use process::{Process, beside, stopped, tied};
+use process::{free_address, setpriv};
 
 use crate::client::{Client, Target};
 
@@ -77,7 +77,7 @@ impl Stage {
         );
         let config_file = folder.path().join("aggregator.toml");
         fs::write(&config_file, config)?;
-        let mut command = Command::new(beside("vedette-aggregator")?);
+        let mut command = tied(&beside("vedette-aggregator")?);
         command.arg("--config").arg(&config_file);
         let mut aggregator = Process::start("vedette-aggregator", command, folder.path())?;
         aggregator.ready(http, "/readyz", START).await?;
@@ -125,7 +125,7 @@ impl Stage {
             text(&token)?,
         );
         fs::write(&config_file, config)?;
-        let setpriv = ["/usr/bin/setpriv", "/bin/setpriv"].into_iter().map(Path::new).find(|path| path.is_file());
+        let setpriv = setpriv();
         let mut command = match setpriv {
             Some(setpriv) => {
                 // A copy, since the folder of the original may be closed to other users.
@@ -137,7 +137,7 @@ impl Stage {
                 let mut command = Command::new(setpriv);
                 let user = AGENT_USER.to_string();
                 command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs"]);
-                command.args(["--inh-caps=-all", "--bounding-set=-all", "--"]).arg(binary);
+                command.args(["--inh-caps=-all", "--bounding-set=-all", "--pdeathsig", "TERM", "--"]).arg(binary);
                 command
             }
             None => Command::new(beside("vedette-agent")?),

@@ -7,6 +7,9 @@ use super::schedule::Schedule;
 /// One agent tick, milliseconds.
 const TICK_MS: i64 = 1_000;
 
+/// The reason that explains nothing: something hung, or was too slow.
+pub const NOT_OBSERVED: &str = "not observed though alive";
+
 /// Expected against stored, with the difference by reason.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accounting {
@@ -28,7 +31,7 @@ pub fn account(schedule: &Schedule, stored: &HashMap<String, u64>, from_unix_ms:
     let mut missing = [
         ("lived too short for two readings", 0, 0),
         ("first reading of a life, which only anchors its counters", 0, 0),
-        ("not observed though alive", 0, 0),
+        (NOT_OBSERVED, 0, 0),
     ];
     let mut known = 0;
     for life in schedule.lives.iter().filter(|life| !life.sandbox) {

@@ -12,6 +12,9 @@ pub struct Schedule {
     pub started_unix_ms: i64,
     /// End of the run, Unix milliseconds.
     pub ended_unix_ms: i64,
+    /// Name of the plan; empty in what older ranges wrote.
+    #[serde(default)]
+    pub plan: String,
     /// What order and dose came from.
     pub seed: u64,
     /// Pods.

@@ -75,7 +75,7 @@ pub async fn run(session: &Session) -> anyhow::Result<(Stage, Ran)> {
 
 fn start(session: &Session, stage: &Stage, subtree: &str, schedule: &Path) -> anyhow::Result<(Process, ChildStdout)> {
     let mut command = Command::new(beside("vedette-range")?);
-    command.args(session.range_arguments()).args(["--root-cgroup", subtree]);
+    command.args(session.range_arguments()).args(["--stop-with-parent", "--root-cgroup", subtree]);
     command.arg("--identity-file").arg(stage.identity_file()).arg("--schedule-out").arg(schedule);
     command.arg("--labels-endpoint").arg(&stage.target.endpoint).arg("--ca").arg(&stage.target.ca);
     command.arg("--token-file").arg(&stage.target.token_file);

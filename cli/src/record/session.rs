@@ -11,15 +11,15 @@ use serde::Deserialize;
 use super::load::{self, Load};
 use super::{local, vm};
 use crate::client::Client;
-use crate::demo::accounting::account;
+use crate::demo::accounting::{NOT_OBSERVED, account};
 use crate::demo::finish::rows_by_container;
 use crate::demo::schedule::Schedule;
 use crate::exit::{Exit, Stop};
 use crate::recording::{Facts, Manifest, Missing, Set, save};
 use crate::stage::checkout_commit;
 
-/// Fewer observations than this share of those expected are no recording: something hung.
-const LEAST_SHARE: f64 = 0.95;
+/// A session in which more than this share of what was expected was not observed, though it was there, is no recording.
+const MOST_UNOBSERVED: f64 = 0.05;
 
 /// What runs the containers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -147,16 +147,17 @@ impl Session {
             let (rows, stranger) = (accounting.strangers, stored.keys().find(|id| !known(id)).map_or("", String::as_str));
             bail!("{}: {rows} observations are of containers that are not of this run, such as {stranger}; not recorded", self.name);
         }
-        if (accounting.stored as f64) < accounting.expected as f64 * LEAST_SHARE {
+        let unobserved: u64 = accounting.missing.iter().filter(|missing| missing.0 == NOT_OBSERVED).map(|missing| missing.1).sum();
+        if unobserved as f64 > accounting.expected as f64 * MOST_UNOBSERVED {
             let (stored, expected) = (accounting.stored, accounting.expected);
-            bail!("{}: {stored} observations of {expected} expected ({:?}); not recorded", self.name, accounting.missing);
+            bail!("{}: {stored} observations of {expected} expected, {unobserved} {NOT_OBSERVED}; not recorded", self.name);
         }
         if let Some(share) = foreign_cpu_share.filter(|&share| share > load::LOUD) {
             eprintln!("vedette: WARNING: others used {:.0} % of the processors during {}", share * 100.0, self.name);
         }
         let facts = Facts {
             name: self.name.clone(),
-            plan: self.plan.clone(),
+            plan: ran.schedule.plan.clone(),
             seed: ran.schedule.seed,
             backend: self.backend.word().to_owned(),
             set: self.set,

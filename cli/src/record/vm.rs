@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::process::Command;
 
 use super::cpio;
 use super::load::seconds_of;
@@ -18,7 +17,7 @@ use super::session::{Ran, Session};
 use crate::demo::schedule::{Event, Said, Schedule};
 use crate::exit::{Exit, Stop};
 use crate::progress::Course;
-use crate::stage::{Process, Setting, Stage, stopped};
+use crate::stage::{Process, Setting, Stage, stopped, tied};
 
 /// Cluster of what is recorded; a replay gets a name of its own.
 const CLUSTER: &str = "range";
@@ -163,7 +162,7 @@ impl Lines {
 
 fn boot(image: &Image, initramfs: &Path, stage: &Stage, lines: &Lines) -> anyhow::Result<Process> {
     let port = stage.target.endpoint.rsplit(':').next().context("the aggregator has no port")?;
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = tied(&emulator()?);
     // KVM is not available where sessions are recorded; the emulator takes what two processors give.
     command.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "3072"]);
     command.args(["-display", "none", "-no-reboot", "-nodefaults", "-rtc", "base=utc"]);
@@ -177,6 +176,14 @@ fn boot(image: &Image, initramfs: &Path, stage: &Stage, lines: &Lines) -> anyhow
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(initramfs).arg("-append");
     command.arg("console=ttyS0 quiet loglevel=1 panic=-1 psi=1 cgroup_no_v1=all mitigations=off scenario=record");
     Process::start("qemu-system-x86_64", command, stage.folder())
+}
+
+/// The emulator, wherever the search path has it.
+fn emulator() -> anyhow::Result<PathBuf> {
+    const NAME: &str = "qemu-system-x86_64";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(NAME)).find(|file| file.is_file());
+    found.ok_or_else(|| Stop::new(Exit::Failure, format!("{NAME} is not installed: run make prepare in a checkout")).into())
 }
 
 /// Follows the machine until it is off.

@@ -32,6 +32,23 @@ pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// A command whose process is stopped when this one is gone, however that went; where `setpriv` is not here, only when it is told to.
+pub fn tied(program: &Path) -> Command {
+    match setpriv() {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// The program of util-linux that gives privileges up.
+pub fn setpriv() -> Option<&'static Path> {
+    ["/usr/bin/setpriv", "/bin/setpriv"].into_iter().map(Path::new).find(|path| path.is_file())
+}
+
 impl Process {
     /// Starts a command, its output going to `<folder>/<name>.log`.
     pub fn start(name: &str, command: Command, folder: &Path) -> anyhow::Result<Self> {
