@@ -134,7 +134,8 @@ workloads:
   web: {program: {behaviour: web, address: "@self"}}
   one: {program: {behaviour: worker, target: "@web:8080"}}
   two: {replicas: 2, program: {behaviour: worker, target: "@web:8080"}}
-  disk: {disk: 16MiB, program: {behaviour: batch, dir: "@work", work_seconds: 1, rest_seconds: 1}}
+  # Large enough: the batch job would fail on a full disk, and take what runs beside it along.
+  disk: {disk: 64MiB, program: {behaviour: batch, dir: "@work", work_seconds: 1, rest_seconds: 1}}
   three: {program: {behaviour: worker, target: "@web:8080"}}
   four: {program: {behaviour: worker, target: "@web:8080"}}
   store: {program: {behaviour: store, address: "@self"}}
@@ -154,7 +155,7 @@ acts:
     says: fills
     do: {program: {behaviour: disk-fill, dir: "@work", mib_per_second: 4}}
     placebo: {program: {behaviour: disk-fill, dir: "@work", most_mib: 1}}
-    needs: {disk: 16MiB}
+    needs: {disk: 64MiB}
 phases:
   - name: all
     lasts: 14s

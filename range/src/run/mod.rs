@@ -211,7 +211,7 @@ impl Range {
             outcome??;
         }
         sleep_until(begin + timeline.total).await;
-        self.end_phase();
+        self.end_phase(now_unix_ms());
         Ok(())
     }
 
@@ -229,15 +229,16 @@ impl Range {
     }
 
     fn phase(&self, phase: &Phase) {
-        self.end_phase();
-        let record = PhaseRecord { name: phase.name.clone(), start_unix_ms: now_unix_ms(), stop_unix_ms: 0 };
+        let start_unix_ms = now_unix_ms();
+        self.end_phase(start_unix_ms);
+        let record = PhaseRecord { name: phase.name.clone(), start_unix_ms, stop_unix_ms: 0 };
         self.site.schedule().phases.push(record);
         emit(&Event::Phase { name: &phase.name, seconds: phase.lasts.as_secs() });
     }
 
-    fn end_phase(&self) {
+    fn end_phase(&self, unix_ms: i64) {
         if let Some(phase) = self.site.schedule().phases.last_mut() {
-            phase.stop_unix_ms = now_unix_ms();
+            phase.stop_unix_ms = unix_ms;
         }
     }
 
