@@ -106,8 +106,7 @@ fn ctrl_c_leaves_neither_half_a_recording_nor_a_process() {
     assert!(recorder.log().contains("stopped"), "{}", recorder.log());
     assert!(!folder.path().join("recordings/stopped").exists());
     assert!(started.len() >= 3, "range, agent and aggregator ran: {started:?}");
-    assert!(started.iter().all(|id| !Path::new(&format!("/proc/{id}")).exists()), "{started:?} are not all gone");
-    assert_eq!(left(&format!("vedette-record-{id}")), Vec::<PathBuf>::new());
+    gone(&started, &format!("vedette-record-{id}"));
 }
 
 #[test]
@@ -124,14 +123,7 @@ fn a_killed_recorder_takes_everything_with_it() {
 
     recorder.kill().unwrap();
 
-    let root = format!("vedette-record-{id}");
-    let gone = || started.iter().all(|id| !Path::new(&format!("/proc/{id}")).exists()) && left(&root).is_empty();
-    // There is no event for the end of another's child.
-    let began = std::time::Instant::now();
-    while !gone() {
-        assert!(began.elapsed() < LIMIT, "{started:?} or {:?} are not gone", left(&root));
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    gone(&started, &format!("vedette-record-{id}"));
     assert!(!folder.path().join("recordings/killed").exists());
 }
 
@@ -155,6 +147,15 @@ fn a_session_in_the_virtual_machine_is_recorded_as_one_on_the_host() {
 fn children(id: u32) -> Vec<u32> {
     let output = Command::new("ps").args(["--ppid", &id.to_string(), "-o", "pid="]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+/// Waits until these processes and everything of that run are gone. There is no event for the end of another's child.
+fn gone(started: &[u32], root: &str) {
+    let began = std::time::Instant::now();
+    while started.iter().any(|id| Path::new(&format!("/proc/{id}")).exists()) || !left(root).is_empty() {
+        assert!(began.elapsed() < LIMIT, "{started:?} or {:?} are not gone", left(root));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// What a run of this name left: its directory and its cgroups.
