@@ -53,6 +53,8 @@ pub struct Metrics {
     pub outbox_batches: Gauge,
     /// Bytes of the spool.
     pub outbox_bytes: Gauge,
+    /// 1 while the spool can be written.
+    pub spool_writable: Gauge,
     /// Container rows dropped.
     pub dropped_observations: Family<Reason, Counter>,
     /// Batches dropped.
@@ -87,6 +89,7 @@ impl Default for Metrics {
             restarts: Counter::default(),
             outbox_batches: Gauge::default(),
             outbox_bytes: Gauge::default(),
+            spool_writable: Gauge::default(),
             dropped_observations: Family::default(),
             dropped_batches: Family::default(),
             unreadable: Family::default(),
@@ -131,6 +134,11 @@ impl Metrics {
         registry.register("restarts", "Containers that took the place of one that ended", self.restarts.clone());
         registry.register("outbox_batches", "Batches that wait for acknowledgement", self.outbox_batches.clone());
         registry.register("outbox_bytes", "Bytes of the spool", self.outbox_bytes.clone());
+        registry.register(
+            "spool_writable",
+            "1 while the spool can be written; at 0 the newest batches are in memory only, and still sent",
+            self.spool_writable.clone(),
+        );
         registry.register("dropped_observations", "Container rows dropped", self.dropped_observations.clone());
         registry.register("dropped_batches", "Batches dropped", self.dropped_batches.clone());
         registry.register("unreadable", "Kernel files that could not be read", self.unreadable.clone());

@@ -63,7 +63,14 @@ impl Agent {
     /// # Errors
     /// Where it ends or is not ready in time; holds its log.
     pub fn start(folder: &Path, setup: &Setup) -> anyhow::Result<Self> {
-        let http = configure(folder, setup)?;
+        Self::start_configured(folder, configure(folder, setup)?)
+    }
+
+    /// Starts one whose configuration is written already, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it ends or does not answer in time; holds its log.
+    pub fn start_configured(folder: &Path, http: SocketAddr) -> anyhow::Result<Self> {
         let arguments = ["--config".into(), folder.join("agent.toml").into_os_string()];
         let mut process = Process::start("vedette-agent", arguments, folder)?;
         process.wait_for("healthz answers 200", START, || matches!(process::get(http, "/healthz"), Ok((200, _))))?;

@@ -15,7 +15,7 @@ use vedette_tests::{
     aggregator::Aggregator,
     feeder::{Feed, Node, now_unix_ms},
     prerequisite,
-    process::free_port,
+    process::{self, free_port},
 };
 
 /// A small file system, unmounted when dropped.
@@ -150,4 +150,65 @@ async fn a_spool_on_a_full_disk_says_so_and_loses_nothing_unsaid() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("what the spool held did not arrive\n{}\n{}", fs::read_to_string(log).unwrap(), aggregator.process.log());
+}
+
+/// Waits until a metric of the agent has a value.
+fn wait_for_metric(agent: &mut Agent, name: &str, value: f64) {
+    let http = agent.http;
+    let read = move || process::get(http, "/metrics").is_ok_and(|(_, text)| text.lines().any(|line| line == format!("{name} {value}")));
+    agent.process.wait_for(&format!("{name} is {value}"), Duration::from_secs(20), read).unwrap();
+}
+
+#[tokio::test]
+async fn with_a_full_disk_under_the_spool_the_agent_goes_on_delivering_also_after_a_kill() {
+    if !prerequisite::root("mounting a small file system") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let aggregator = Aggregator::start(folder.path()).unwrap();
+    let disk = SmallDisk::mount(&folder.path().join("disk"), "4m");
+    let setup = Setup {
+        node: "brimful".into(),
+        spool: folder.path().join("disk/spool"),
+        aggregator: aggregator.grpc,
+        ca_file: aggregator.ca_file(),
+        token_file: aggregator.token_file(),
+        more: String::new(),
+    };
+    let rows_since = async |since: i64| {
+        let sql = format!(
+            "select count(*) from observations where node = 'brimful' and container_id = '' and time > to_timestamp_millis({since})"
+        );
+        aggregator.number(&sql).await.unwrap()
+    };
+    let delivers = async |agent: &Agent| {
+        let since = now_unix_ms();
+        for _ in 0..200 {
+            if rows_since(since).await >= 20 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("nothing new arrives\n{}", agent.process.log());
+    };
+    let mut agent = Agent::start(folder.path(), &setup).unwrap();
+    delivers(&agent).await;
+    wait_for_metric(&mut agent, "vedette_agent_spool_writable", 1.0);
+
+    let ballast = disk.fill();
+    wait_for_metric(&mut agent, "vedette_agent_spool_writable", 0.0);
+    delivers(&agent).await;
+    let dropped = agent.metric("vedette_agent_dropped_observations_total").unwrap().unwrap_or(0.0);
+    assert_eq!(dropped, 0.0, "with the link up nothing is lost");
+    agent.process.kill().unwrap();
+    let mut agent = Agent::start(folder.path(), &setup).unwrap();
+    delivers(&agent).await;
+    fs::remove_file(ballast).unwrap();
+    wait_for_metric(&mut agent, "vedette_agent_spool_writable", 1.0);
+    delivers(&agent).await;
+
+    let twice = "select time, count(*) from observations where node = 'brimful' and container_id = '' group by time having count(*) > 1";
+    assert_eq!(aggregator.sql(twice).await.unwrap(), Vec::<Vec<serde_json::Value>>::new());
+    let stated = "select count(*) from gaps where node = 'brimful' and reason like 'the agent ended without having saved all batches%'";
+    assert_eq!(aggregator.number(stated).await.unwrap(), 1, "what the kill may have cost is stated");
 }

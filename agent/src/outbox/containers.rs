@@ -68,6 +68,19 @@ impl Containers {
         self.known.values().filter(|known| known.removed_in.is_none()).map(|known| known.added.clone()).collect()
     }
 
+    /// Those that a batch from this sequence on may refer to.
+    #[must_use]
+    pub fn referred_from(&self, sequence: u64) -> Vec<ContainerAdded> {
+        let ended_before = |known: &&Known| known.removed_in.as_ref().is_some_and(|(removed_in, _)| *removed_in < sequence);
+        self.known.values().filter(|known| !ended_before(known)).map(|known| known.added.clone()).collect()
+    }
+
+    /// Those removed by a batch between two sequences, the second excluded.
+    pub fn removed_between(&self, from: u64, to: u64) -> impl Iterator<Item = ContainerRemoved> {
+        let removed = self.known.values().filter_map(|known| known.removed_in.as_ref());
+        removed.filter(move |(removed_in, _)| (from..to).contains(removed_in)).map(|(_, removed)| *removed)
+    }
+
     /// Those that a batch may refer to, the living first.
     #[must_use]
     pub fn referred(&self) -> Vec<ContainerAdded> {

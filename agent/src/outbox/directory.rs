@@ -27,6 +27,8 @@ pub struct Contents {
     pub segments: Vec<PathBuf>,
     /// The file `state`; `None` where it is missing or damaged.
     pub state: Option<State>,
+    /// The spool was made just now.
+    pub is_new: bool,
 }
 
 impl Directory {
@@ -53,14 +55,14 @@ impl Directory {
         }
         segments.sort();
         check_version(path, !segments.is_empty())?;
-        let spool_id = spool_id(path, !segments.is_empty())?;
+        let (spool_id, is_new) = spool_id(path, !segments.is_empty())?;
         let state_path = path.join("state");
         let state = match std::fs::read(&state_path) {
             Ok(bytes) => frame::read(&bytes).and_then(|payload| State::decode(payload).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(OutboxError::Io { path: state_path, source }),
         };
-        Ok((Self { path: path.to_owned(), spool_id, _lock: lock }, Contents { segments, state }))
+        Ok((Self { path: path.to_owned(), spool_id, _lock: lock }, Contents { segments, state, is_new }))
     }
 
     /// Where it is.
@@ -84,6 +86,16 @@ impl Directory {
         frame::write(state, &mut bytes);
         durable::replace(&self.path, "state", &bytes)
     }
+
+    /// Removes the file `state`, which needs no room: without it the next run skips ahead.
+    pub fn forget_state(&self) {
+        let path = self.path.join("state");
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the spool's state: a kill now may cost batches that nobody misses");
+        }
+    }
 }
 
 fn check_version(directory: &Path, has_segments: bool) -> Result<(), OutboxError> {
@@ -106,20 +118,22 @@ fn write_version(directory: &Path) -> Result<(), OutboxError> {
         .map_err(|source| OutboxError::Io { path: directory.join("version"), source })
 }
 
-fn spool_id(directory: &Path, has_segments: bool) -> Result<[u8; 16], OutboxError> {
+/// The spool's identity, and whether it was made just now.
+fn spool_id(directory: &Path, has_segments: bool) -> Result<([u8; 16], bool), OutboxError> {
     let path = directory.join("spool-id");
     let io = |source| OutboxError::Io { path: path.clone(), source };
     let new = || {
         let id = uuid::Uuid::new_v4();
         durable::replace(directory, "spool-id", format!("{id}\n").as_bytes()).map_err(io)?;
-        Ok(id.into_bytes())
+        Ok((id.into_bytes(), true))
     };
     match std::fs::read_to_string(&path) {
         // Without a batch the identity names nothing yet.
         Ok(text) if text.trim().is_empty() && !has_segments => new(),
-        Ok(text) => uuid::Uuid::parse_str(text.trim())
-            .map(uuid::Uuid::into_bytes)
-            .map_err(|error| io(std::io::Error::new(ErrorKind::InvalidData, error))),
+        Ok(text) => match uuid::Uuid::parse_str(text.trim()) {
+            Ok(id) => Ok((id.into_bytes(), false)),
+            Err(error) => Err(io(std::io::Error::new(ErrorKind::InvalidData, error))),
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => new(),
         Err(error) => Err(io(error)),
     }

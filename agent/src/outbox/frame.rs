@@ -36,6 +36,9 @@ pub struct State {
     /// Holes, by the sequence that follows them.
     #[prost(message, repeated, tag = "2")]
     pub gaps: Vec<Gap>,
+    /// Batches held that are never to be sent: damaged, or refused too often.
+    #[prost(uint64, repeated, tag = "3")]
+    pub skipped: Vec<u64>,
 }
 
 /// A hole before a batch.

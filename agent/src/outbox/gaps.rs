@@ -25,29 +25,24 @@ impl Gaps {
 
     /// States a hole before a sequence.
     pub fn add(&mut self, before: u64, dropped: &Dropped) {
-        let mut all = self.0.remove(&before);
-        merge(&mut all, dropped);
+        let all = merged(self.0.remove(&before), Some(dropped));
         self.0.extend(all.map(|all| (before, all)));
     }
 
-    /// States a hole before a sequence, and every earlier one with it: the batches that they were to be stated with are gone.
-    pub fn add_to_all_before(&mut self, before: u64, dropped: &Dropped) {
-        let later = self.0.split_off(&before.saturating_add(1));
+    /// States a hole before a sequence, with every other one from `from` on: the batches that those were to be stated with are gone.
+    pub fn add_over(&mut self, from: u64, before: u64, dropped: &Dropped) {
+        let over: Vec<u64> = self.0.range(from..=before).map(|(&at, _)| at).collect();
         let mut all = None;
-        for earlier in std::mem::replace(&mut self.0, later).values().chain([dropped]) {
-            merge(&mut all, earlier);
+        for at in over {
+            all = merged(all, self.0.remove(&at).as_ref());
         }
-        self.0.extend(all.map(|all| (before, all)));
+        self.0.extend(merged(all, Some(dropped)).map(|all| (before, all)));
     }
 
     /// What is missing between two sequences, both included.
     #[must_use]
     pub fn between(&self, from: u64, to: u64) -> Option<Dropped> {
-        let mut all = None;
-        for (_, dropped) in self.0.range(from..=to) {
-            merge(&mut all, dropped);
-        }
-        all
+        self.0.range(from..=to).fold(None, |all, (_, dropped)| merged(all, Some(dropped)))
     }
 
     /// Forgets the holes that were stated with a batch up to this sequence. Says whether there were any.
@@ -58,14 +53,18 @@ impl Gaps {
     }
 }
 
-/// Adds one hole to another; the reason is that of the first.
-pub fn merge(into: &mut Option<Dropped>, more: &Dropped) {
-    let Some(dropped) = into else {
-        *into = Some(more.clone());
-        return;
+/// Two holes as one, with the reasons of both.
+fn merged(one: Option<Dropped>, other: Option<&Dropped>) -> Option<Dropped> {
+    let (mut one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or_else(|| other.cloned()),
     };
-    dropped.batches += more.batches;
-    dropped.observations += more.observations;
-    dropped.first_unix_ms = dropped.first_unix_ms.min(more.first_unix_ms);
-    dropped.last_unix_ms = dropped.last_unix_ms.max(more.last_unix_ms);
+    one.batches += other.batches;
+    one.observations += other.observations;
+    one.first_unix_ms = one.first_unix_ms.min(other.first_unix_ms);
+    one.last_unix_ms = one.last_unix_ms.max(other.last_unix_ms);
+    for reason in other.reason.split("; ").filter(|reason| !one.reason.contains(reason)).collect::<Vec<_>>() {
+        one.reason = format!("{}; {reason}", one.reason);
+    }
+    Some(one)
 }

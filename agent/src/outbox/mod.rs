@@ -1,7 +1,7 @@
 //! Batches on disk until they are acknowledged: bounded, and the same spool after a kill.
 //!
-//! A full spool drops its oldest segment; a disk that refuses writes leaves the newest batches waiting in memory, then drops the oldest of those.
-//! Both are counted and stated in the `Batch.dropped` of the batch that follows the hole.
+//! A full spool drops its oldest segment. A disk that refuses writes leaves the newest batches in memory, from where they are sent as well; of
+//! those, too, the oldest are dropped beyond a limit. Both are counted and stated in the `Batch.dropped` of the batch that follows the hole.
 
 mod containers;
 mod directory;
@@ -13,6 +13,7 @@ mod segment;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 
 use std::{
     path::PathBuf,
@@ -113,10 +114,7 @@ impl Outbox {
     /// The other side says up to where it has everything. Returns the containers that it has already seen removed, and was named again: which
     /// those are is known only now.
     pub fn welcomed(&self, sequence: u64) -> Vec<ContainerRemoved> {
-        let mut queue = self.lock();
-        let again = queue.containers.removed_up_to(sequence);
-        queue.acknowledge(sequence);
-        again
+        self.lock().welcomed(sequence)
     }
 
     /// Changes whenever batches that were not acknowledged are dropped.

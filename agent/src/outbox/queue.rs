@@ -1,11 +1,8 @@
 //! Everything that waits: batches by sequence, what is known of those that are missing, and what is counted.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    path::Path,
-};
+use std::{collections::BTreeSet, io::ErrorKind, path::Path};
 
-use vedette_proto::v1::{Batch, Dropped};
+use vedette_proto::v1::{Batch, ContainerRemoved, Dropped};
 
 use super::{
     OutboxError,
@@ -13,21 +10,22 @@ use super::{
     directory::Directory,
     frame::{self, Header, State},
     gaps::Gaps,
-    segment::{Segment, container_rows},
+    segment::{Entry, Segment, container_rows},
     segments::Segments,
+    unsaved::Unsaved,
 };
 use crate::{
     config::OutboxConfig,
     metrics::{Metrics, Reason},
 };
 
-/// Batches that wait in memory while the disk refuses them.
-pub const MAX_UNSAVED: usize = 30;
 /// A batch that the aggregator refuses so often is given up: it would keep back all that follow.
 const MAX_REFUSALS: u32 = 3;
 /// Skipped after a reboot: what the kernel had not written yet may have been sent, and its sequences must not name something else.
 pub const REBOOT_SKIP_SEQUENCES: u64 = 4_096;
 pub const REBOOT_SKIP_REFERENCES: u32 = 65_536;
+/// Skipped after a run that could not write and did not say how far it came: twelve days of it, once a second.
+pub const UNSAVED_SKIP: u32 = 1 << 20;
 
 /// What the outbox holds.
 #[derive(Debug)]
@@ -47,10 +45,20 @@ pub struct Queue {
     /// Counts what is dropped: a Hello made before is told from one made after.
     drops: u64,
     boot_id: String,
-    unsaved: VecDeque<Batch>,
-    lost: Option<Dropped>,
-    refused: bool,
+    unsaved: Unsaved,
+    /// The disk refuses writes. The file `state` is gone then: whoever opens the spool next sees that not all was on disk.
+    unwritable: bool,
+    /// The first sequence of this run, until the other side has said what it holds: nobody can have acknowledged that yet.
+    opened_at: Option<u64>,
+    /// The batch written last, so that the uplink need not read it from the disk.
+    newest: Option<Batch>,
     frame: Vec<u8>,
+}
+
+/// Where a batch is.
+enum Place<'a> {
+    Disk(&'a Segment),
+    Memory(&'a Batch),
 }
 
 impl Queue {
@@ -60,14 +68,9 @@ impl Queue {
     /// [`OutboxError`] names the directory or the file.
     pub fn open(config: OutboxConfig, boot_id: &str, metrics: Metrics) -> Result<Self, OutboxError> {
         let (directory, contents) = Directory::open(&config.dir)?;
-        let rebooted = match &contents.state {
-            Some(state) => !state.boot_id.is_empty() && state.boot_id != boot_id,
-            // A spool that has segments had a state: what became of it, became of the newest batches as well.
-            None => !contents.segments.is_empty(),
-        };
-        if rebooted && contents.state.is_none() {
-            tracing::warn!(spool = %directory.path().display(), "the spool's state is damaged: taken for a restart of the node");
-        }
+        let rebooted = contents.state.as_ref().is_some_and(|state| !state.boot_id.is_empty() && state.boot_id != boot_id);
+        // It had a state: what became of that, became of the newest batches as well.
+        let untold = contents.state.is_none() && !contents.is_new;
         let state = contents.state.unwrap_or_default();
         let mut queue = Self {
             segments: Segments::new(config.dir.clone(), config.max_bytes),
@@ -82,18 +85,29 @@ impl Queue {
             refusals: (0, 0),
             drops: 0,
             boot_id: boot_id.to_owned(),
-            unsaved: VecDeque::new(),
-            lost: None,
-            refused: false,
+            unsaved: Unsaved::default(),
+            unwritable: false,
+            opened_at: None,
+            newest: None,
             frame: Vec::new(),
         };
         for path in contents.segments {
             queue.load(&path).map_err(|source| OutboxError::Io { path, source })?;
         }
-        if rebooted {
-            queue.skip_after_reboot();
+        queue.skipped = state.skipped.into_iter().filter(|&sequence| queue.entry(sequence).is_some()).collect();
+        if untold {
+            tracing::warn!(spool = %queue.directory.path().display(), "the spool's state is missing or damaged: its sequences skip ahead");
+            queue.skip_ahead(UNSAVED_SKIP.into(), UNSAVED_SKIP, "the agent ended without having saved all batches; some may be missing");
+        } else if rebooted {
+            queue.skip_ahead(REBOOT_SKIP_SEQUENCES, REBOOT_SKIP_REFERENCES, "node restarted; batches not yet on disk may be missing");
         }
-        queue.save_state().map_err(|source| OutboxError::Io { path: queue.directory.path().join("state"), source })?;
+        queue.opened_at = Some(queue.next_sequence);
+        match queue.save_state() {
+            Ok(()) => {}
+            // The spool is ours and was writable once: a full disk is no reason not to observe.
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => queue.cannot_write(&error),
+            Err(source) => return Err(OutboxError::Io { path: queue.directory.path().join("state"), source }),
+        }
         queue.count();
         Ok(queue)
     }
@@ -112,70 +126,90 @@ impl Queue {
         Ok(())
     }
 
-    fn skip_after_reboot(&mut self) {
+    fn skip_ahead(&mut self, sequences: u64, references: u32, reason: &str) {
         let now = crate::agent::unix_ms();
         let first_unix_ms = self.segments.newest().map_or(now, |entry| entry.unix_ms.min(now));
-        self.next_sequence += REBOOT_SKIP_SEQUENCES;
-        self.containers.skip_references(REBOOT_SKIP_REFERENCES);
-        let reason = "node restarted; batches not yet on disk may be missing".to_owned();
-        self.gaps.add(self.next_sequence, &Dropped { reason, first_unix_ms, last_unix_ms: now, ..Dropped::default() });
+        self.next_sequence += sequences;
+        self.containers.skip_references(references);
+        let dropped = Dropped { reason: reason.to_owned(), first_unix_ms, last_unix_ms: now, ..Dropped::default() };
+        self.gaps.add(self.next_sequence, &dropped);
     }
 
     fn save_state(&self) -> std::io::Result<()> {
-        self.directory.save_state(&State { boot_id: self.boot_id.clone(), gaps: self.gaps.saved() })
+        let skipped = self.skipped.iter().copied().collect();
+        self.directory.save_state(&State { boot_id: self.boot_id.clone(), gaps: self.gaps.saved(), skipped })
+    }
+
+    /// Saves what the segments do not say. Not while the disk refuses: the state would claim that all is on disk.
+    fn remember(&self) {
+        if !self.unwritable
+            && let Err(error) = self.save_state()
+        {
+            tracing::warn!(%error, "cannot save the spool's state: after a kill now, holes are stated without their size");
+        }
+    }
+
+    fn cannot_write(&mut self, error: &std::io::Error) {
+        if std::mem::replace(&mut self.unwritable, true) {
+            return;
+        }
+        self.directory.forget_state();
+        tracing::error!(
+            spool = %self.directory.path().display(), %error,
+            "cannot write to the spool; sampling and sending go on, the newest batches are in memory only"
+        );
+    }
+
+    fn can_write(&mut self) {
+        if self.unwritable && self.save_state().is_ok() {
+            self.unwritable = false;
+            tracing::info!("the spool takes batches again");
+        }
     }
 
     pub fn spool_id(&self) -> [u8; 16] {
         self.directory.spool_id()
     }
 
-    /// Takes a batch, gives it its sequence, and writes it. A batch that cannot be written waits in memory.
-    pub fn append(&mut self, batch: Batch, now_unix_ms: i64) {
+    /// Takes a batch, gives it its sequence, and writes it. A batch that cannot be written stays in memory, and is sent from there.
+    pub fn append(&mut self, mut batch: Batch, now_unix_ms: i64) {
         self.drop_old(now_unix_ms);
-        self.unsaved.push_back(batch);
-        self.save_waiting();
+        batch.sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.containers.note(&batch);
+        self.metrics.observations.inc_by(u64::from(container_rows(&batch)));
+        let of_node = batch.block.as_ref().is_some_and(|block| block.container_refs.first() == Some(&0));
+        self.metrics.node_observations.inc_by(u64::from(of_node));
+        self.unsaved.push(batch);
+        self.save_unsaved();
+        while self.unsaved.is_over_limit() {
+            self.drop_unsaved();
+        }
         self.count();
     }
 
-    /// Writes what waits in memory, oldest first, until the disk refuses.
-    fn save_waiting(&mut self) {
-        while let Some(mut batch) = self.unsaved.pop_front() {
-            batch.sequence = self.next_sequence;
-            if let Some(lost) = &self.lost {
-                batch.dropped = Some(lost.clone());
+    /// Writes what is in memory, oldest first, until the disk refuses.
+    fn save_unsaved(&mut self) {
+        while let Some(batch) = self.unsaved.take_oldest() {
+            if let Err(error) = self.save(&batch) {
+                self.unsaved.put_back(batch);
+                return self.cannot_write(&error);
             }
-            match self.save(&batch) {
-                Ok(()) => {
-                    self.lost = None;
-                    if std::mem::take(&mut self.refused) {
-                        tracing::info!("the spool takes batches again");
-                    }
-                }
-                Err(error) => {
-                    batch.dropped = None;
-                    self.unsaved.push_front(batch);
-                    if !std::mem::replace(&mut self.refused, true) {
-                        tracing::error!(spool = %self.config.dir.display(), %error, "cannot write to the spool; sampling goes on, newest batches wait in memory");
-                    }
-                    break;
-                }
-            }
+            self.newest = Some(batch);
         }
-        while self.unsaved.len() > MAX_UNSAVED {
-            let Some(mut oldest) = self.unsaved.pop_front() else { break };
-            let observations = u64::from(container_rows(&oldest));
-            self.count_dropped("spool write failed", 1, observations);
-            let at = oldest.block.as_ref().map_or(0, |block| block.unix_ms);
-            let reason = "spool write failed".to_owned();
-            super::gaps::merge(&mut self.lost, &Dropped { batches: 1, observations, first_unix_ms: at, last_unix_ms: at, reason });
-            // Only the rows are lost: what came and went is told by the batch that follows.
-            if let Some(next) = self.unsaved.front_mut() {
-                oldest.added.append(&mut next.added);
-                oldest.removed.append(&mut next.removed);
-                oldest.processes.append(&mut next.processes);
-                (next.added, next.removed, next.processes) = (oldest.added, oldest.removed, oldest.processes);
-            }
+        self.can_write();
+    }
+
+    fn drop_unsaved(&mut self) {
+        let Some(oldest) = self.unsaved.take_oldest() else { return };
+        if self.skipped.remove(&oldest.sequence) {
+            return;
         }
+        let reason = "spool write failed";
+        let dropped = hole(&[Entry::of(0, &oldest)], reason);
+        self.count_dropped(reason, dropped.batches, dropped.observations);
+        self.gaps.add_over(oldest.sequence, self.unsaved.first().unwrap_or(self.next_sequence), &dropped);
+        self.drops += 1;
     }
 
     fn save(&mut self, batch: &Batch) -> std::io::Result<()> {
@@ -188,7 +222,7 @@ impl Queue {
         let header = || Header {
             first_sequence: batch.sequence,
             next_reference: self.containers.next_reference(),
-            containers: self.containers.alive(),
+            containers: self.containers.referred_from(batch.sequence),
         };
         if self.segments.make_place(batch.sequence, length, header)? {
             self.segments.delete_up_to(self.acknowledged);
@@ -196,13 +230,7 @@ impl Queue {
         while self.segments.is_over_limit_with(length) {
             self.drop_oldest("spool full");
         }
-        self.segments.append(batch, &self.frame)?;
-        self.next_sequence += 1;
-        self.containers.note(batch);
-        self.metrics.observations.inc_by(u64::from(container_rows(batch)));
-        let of_node = batch.block.as_ref().is_some_and(|block| block.container_refs.first() == Some(&0));
-        self.metrics.node_observations.inc_by(u64::from(of_node));
-        Ok(())
+        self.segments.append(batch, &self.frame)
     }
 
     fn drop_old(&mut self, now_unix_ms: i64) {
@@ -214,26 +242,23 @@ impl Queue {
 
     fn drop_oldest(&mut self, reason: &'static str) {
         let Some(segment) = self.segments.take_oldest() else { return };
-        let mut dropped = Dropped { first_unix_ms: i64::MAX, last_unix_ms: i64::MIN, reason: reason.to_owned(), ..Dropped::default() };
-        for (sequence, entry) in (segment.first..).zip(&segment.entries) {
-            if sequence > self.acknowledged && !self.skipped.contains(&sequence) {
-                dropped.batches += 1;
-                dropped.observations += u64::from(entry.rows);
-                dropped.first_unix_ms = dropped.first_unix_ms.min(entry.unix_ms);
-                dropped.last_unix_ms = dropped.last_unix_ms.max(entry.unix_ms);
-            }
-        }
-        if dropped.batches > 0 {
+        let lost = (segment.first..).zip(&segment.entries);
+        let lost: Vec<Entry> = lost
+            .filter(|(sequence, _)| *sequence > self.acknowledged && !self.skipped.contains(sequence))
+            .map(|(_, entry)| *entry)
+            .collect();
+        if !lost.is_empty() {
+            let dropped = hole(&lost, reason);
             let (batches, observations) = (dropped.batches, dropped.observations);
-            self.gaps.add_to_all_before(self.segments.first().unwrap_or(self.next_sequence), &dropped);
+            let next = self.segments.first().or(self.unsaved.first()).unwrap_or(self.next_sequence);
+            self.gaps.add_over(0, next, &dropped);
+            // The aggregator ends what the next Hello does not name.
             self.containers.forget_removed(segment.end() - 1);
             self.skipped.retain(|&sequence| sequence >= segment.end());
             self.drops += 1;
             self.count_dropped(reason, batches, observations);
             tracing::warn!(batches, observations, reason, "oldest batches dropped from the spool");
-            if let Err(error) = self.save_state() {
-                tracing::warn!(%error, "cannot save the spool's state: after a kill now, the hole is stated without its size");
-            }
+            self.remember();
         }
         segment.delete();
     }
@@ -243,12 +268,15 @@ impl Queue {
         self.metrics.dropped_observations.get_or_create(&Reason { reason }).inc_by(observations);
     }
 
-    /// The first batch to send from a sequence on, and the segment that it is in.
-    fn held(&self, mut from: u64) -> Option<(&Segment, u64)> {
+    /// The first batch to send from a sequence on: where it is, and its own sequence.
+    fn held(&self, mut from: u64) -> Option<(Place<'_>, u64)> {
         loop {
-            let (segment, sequence) = self.segments.find(from)?;
+            let (place, sequence) = match self.segments.find(from) {
+                Some((segment, sequence)) => (Place::Disk(segment), sequence),
+                None => self.unsaved.find(from).map(|batch| (Place::Memory(batch), batch.sequence))?,
+            };
             if !self.skipped.contains(&sequence) {
-                return Some((segment, sequence));
+                return Some((place, sequence));
             }
             from = sequence + 1;
         }
@@ -260,19 +288,24 @@ impl Queue {
     /// The file system's.
     pub fn read(&mut self, from: u64) -> std::io::Result<Option<Batch>> {
         let (mut batch, sequence) = loop {
-            let Some((segment, sequence)) = self.held(from) else { return Ok(None) };
-            match segment.read(sequence) {
+            let Some((place, sequence)) = self.held(from) else { return Ok(None) };
+            let read = match (place, &self.newest) {
+                (Place::Memory(batch), _) => Ok(batch.clone()),
+                (Place::Disk(_), Some(newest)) if newest.sequence == sequence => Ok(newest.clone()),
+                (Place::Disk(segment), _) => segment.read(sequence),
+            };
+            match read {
                 Ok(batch) => break (batch, sequence),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) => {
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
                     tracing::error!(%error, "a damaged batch is left out");
                     self.give_up(sequence, "damaged");
                 }
                 Err(error) => return Err(error),
             }
         };
-        if let Some(gap) = self.gaps.between(from, sequence) {
-            super::gaps::merge(&mut batch.dropped, &gap);
-        }
+        batch.dropped = self.gaps.between(from, sequence);
+        // Their rows are lost, but not that they ended.
+        batch.removed.extend(self.containers.removed_between(from, sequence));
         if sequence > from {
             // A hole is never said to be smaller than it is: damaged, refused, or the other side forgot what it had acknowledged.
             let at = batch.block.as_ref().map_or(0, |block| block.unix_ms);
@@ -287,16 +320,19 @@ impl Queue {
         Ok(Some(batch))
     }
 
+    fn entry(&self, sequence: u64) -> Option<Entry> {
+        let in_memory = || self.unsaved.find(sequence).filter(|batch| batch.sequence == sequence).map(|batch| Entry::of(0, batch));
+        self.segments.entries(sequence, sequence).next().map(|(_, entry)| *entry).or_else(in_memory)
+    }
+
     fn give_up(&mut self, sequence: u64, reason: &'static str) {
-        let Some((_, entry)) = self.segments.entries(sequence, sequence).next() else { return };
-        let observations = u64::from(entry.rows);
+        let Some(entry) = self.entry(sequence) else { return };
+        let dropped = hole(&[entry], reason);
         self.skipped.insert(sequence);
         self.drops += 1;
-        self.count_dropped(reason, 1, observations);
-        if sequence == self.acknowledged + 1 {
-            // Its removals are not told: what the next Hello does not name has ended. Batches before it may still need the names.
-            self.containers.forget_removed(sequence);
-        }
+        self.count_dropped(reason, dropped.batches, dropped.observations);
+        self.gaps.add(sequence + 1, &dropped);
+        self.remember();
     }
 
     /// The other side refused the first batch held from this sequence on. After three times in a row it is given up.
@@ -326,18 +362,49 @@ impl Queue {
         if sequence <= self.acknowledged {
             return;
         }
-        let rows = self.segments.entries(self.acknowledged + 1, sequence).map(|(_, entry)| u64::from(entry.rows)).sum();
+        let on_disk = self.segments.entries(self.acknowledged + 1, sequence);
+        let given = on_disk.filter(|(sequence, _)| !self.skipped.contains(sequence));
+        let mut rows: u64 = given.map(|(_, entry)| u64::from(entry.rows)).sum();
+        while self.unsaved.first().is_some_and(|first| first <= sequence)
+            && let Some(batch) = self.unsaved.take_oldest()
+        {
+            rows += if self.skipped.contains(&batch.sequence) { 0 } else { u64::from(container_rows(&batch)) };
+        }
         self.metrics.acknowledged_observations.inc_by(rows);
         self.acknowledged = sequence;
-        self.skipped.retain(|&skipped| skipped > sequence);
         self.containers.forget_removed(sequence);
-        if self.gaps.forget(sequence)
-            && let Err(error) = self.save_state()
-        {
-            tracing::warn!(%error, "cannot save the spool's state");
+        let skipped = self.skipped.len();
+        self.skipped.retain(|&skipped| skipped > sequence);
+        if self.gaps.forget(sequence) || self.skipped.len() != skipped {
+            self.remember();
         }
         self.segments.delete_up_to(sequence);
         self.count();
+    }
+
+    /// The other side says up to where it has everything. Gives the containers that it has already seen removed, and was named again.
+    pub fn welcomed(&mut self, sequence: u64) -> Vec<ContainerRemoved> {
+        let again = self.containers.removed_up_to(sequence);
+        if let Some(opened_at) = self.opened_at.take() {
+            self.drop_taken(opened_at, sequence);
+        }
+        self.acknowledge(sequence);
+        again
+    }
+
+    /// Sequences of this run that the other side has before it was sent any: a run before gave them and left no trace of it.
+    fn drop_taken(&mut self, opened_at: u64, sequence: u64) {
+        let taken: Vec<Entry> = (opened_at..=sequence.min(self.next_sequence - 1)).filter_map(|sequence| self.entry(sequence)).collect();
+        if !taken.is_empty() {
+            let reason = "sequence given twice";
+            let dropped = hole(&taken, reason);
+            tracing::error!(
+                batches = dropped.batches,
+                "the aggregator holds other batches under sequences of this run: these are given up"
+            );
+            self.count_dropped(reason, dropped.batches, dropped.observations);
+            self.gaps.add(sequence + 1, &dropped);
+        }
     }
 
     /// The highest acknowledged sequence known.
@@ -359,5 +426,17 @@ impl Queue {
     fn count(&self) {
         self.metrics.outbox_batches.set(self.waiting() as i64);
         self.metrics.outbox_bytes.set(self.segments.bytes() as i64);
+        self.metrics.spool_writable.set(i64::from(!self.unwritable));
+    }
+}
+
+/// A hole where these batches were.
+fn hole(lost: &[Entry], reason: &str) -> Dropped {
+    Dropped {
+        batches: lost.len() as u64,
+        observations: lost.iter().map(|entry| u64::from(entry.rows)).sum(),
+        first_unix_ms: lost.iter().map(|entry| entry.unix_ms).min().unwrap_or(0),
+        last_unix_ms: lost.iter().map(|entry| entry.unix_ms).max().unwrap_or(0),
+        reason: reason.to_owned(),
     }
 }

@@ -135,7 +135,9 @@ impl Segment {
 }
 
 impl Entry {
-    fn of(offset: usize, batch: &Batch) -> Self {
+    /// Of a batch whose frame begins there.
+    #[must_use]
+    pub fn of(offset: usize, batch: &Batch) -> Self {
         Self { offset: offset as u32, rows: container_rows(batch), unix_ms: batch.block.as_ref().map_or(0, |block| block.unix_ms) }
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use vedette_proto::v1::{ColumnBlock, ContainerRemoved, ProcessSeen};
 
 use super::{
-    queue::{MAX_UNSAVED, REBOOT_SKIP_REFERENCES, REBOOT_SKIP_SEQUENCES},
+    queue::{REBOOT_SKIP_REFERENCES, REBOOT_SKIP_SEQUENCES, UNSAVED_SKIP},
+    unsaved::MAX_BATCHES,
     *,
 };
 use crate::metrics::Reason;
@@ -226,42 +227,162 @@ fn two_agents_never_share_a_spool() {
     assert!(matches!(Outbox::open(config(directory.path()), "boot-1", Metrics::default()), Err(OutboxError::InUse { .. })));
 }
 
+/// A batch that fills a segment, so that the next one begins a new file.
+fn huge_batch(unix_ms: i64) -> Batch {
+    Batch { processes: vec![ProcessSeen { container_ref: 1, comm: "x".repeat(70_000), ..Default::default() }], ..batch(unix_ms) }
+}
+
+/// Keeps the segment that begins with a sequence from being made: something else has its name.
+fn refuse(directory: &Path, sequence: u64) -> std::path::PathBuf {
+    let path = directory.join(format!("spool/{sequence:020}.seg"));
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
 #[test]
-fn a_disk_that_refuses_loses_only_rows_and_says_so_when_it_takes_batches_again() {
+fn what_the_disk_refuses_is_sent_from_memory_and_the_disk_goes_on_later() {
     let directory = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
-    let spool = directory.path().join("spool");
-    let away = directory.path().join("away");
-    // No segment is open yet, so that a directory that is not there refuses the first.
-    std::fs::rename(&spool, &away).unwrap();
-    for tick in 0..40 {
-        let added = if tick == 0 { vec![added(1)] } else { Vec::new() };
-        outbox.append(Batch { added, ..batch(NOW + tick) }, NOW);
+    outbox.append(huge_batch(NOW), NOW);
+    assert_eq!(metrics.spool_writable.get(), 1);
+    let refused = refuse(directory.path(), 2);
+
+    for tick in 1..=5 {
+        outbox.append(batch(NOW + tick), NOW);
     }
-    assert_eq!(outbox.read(1).unwrap(), None);
-    assert_eq!(outbox.waiting(), MAX_UNSAVED as u64);
+    assert_eq!((sequences(&outbox, 1), metrics.spool_writable.get()), (vec![1, 2, 3, 4, 5, 6], 0));
+    outbox.acknowledge(4);
+    assert_eq!((outbox.waiting(), metrics.acknowledged_observations.get()), (2, 4));
+    std::fs::remove_dir(refused).unwrap();
+    outbox.append(batch(NOW + 6), NOW);
+
+    assert_eq!((sequences(&outbox, 5), metrics.spool_writable.get()), (vec![5, 6, 7], 1));
+    drop(outbox);
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW + 7), NOW);
+    assert_eq!(sequences(&outbox, 5), [5, 6, 7, 8], "all that was given is on disk: nothing is skipped");
+    assert_eq!(outbox.read(5).unwrap().unwrap().dropped, None);
+}
+
+#[test]
+fn a_kill_while_the_disk_refuses_never_gives_a_sequence_again_and_states_the_hole() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    outbox.append(Batch { added: vec![added(1)], ..huge_batch(NOW) }, NOW);
+    let refused = refuse(directory.path(), 2);
+    outbox.append(Batch { added: vec![added(2)], ..batch(NOW + 1) }, NOW);
+    outbox.acknowledge(2);
+    drop(outbox);
+    std::fs::remove_dir(refused).unwrap();
+
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW + 2), NOW);
+
+    let next = outbox.read(3).unwrap().unwrap();
+    assert_eq!(next.sequence, 2 + u64::from(UNSAVED_SKIP));
+    assert!(next.dropped.unwrap().reason.starts_with("the agent ended without having saved all batches"));
+    assert_eq!(outbox.containers().1, 2 + UNSAVED_SKIP);
+    drop(outbox);
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW + 3), NOW);
+    assert_eq!(outbox.read(next.sequence + 1).unwrap().unwrap().sequence, next.sequence + 1, "skipped once");
+}
+
+#[test]
+fn a_spool_that_never_could_be_written_skips_ahead_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    let refused = refuse(directory.path(), 1);
+    outbox.append(batch(NOW), NOW);
+    drop(outbox);
+    std::fs::remove_dir(refused).unwrap();
+
+    let outbox = open(directory.path());
+    outbox.append(batch(NOW + 1), NOW);
+
+    assert_eq!(sequences(&outbox, 1), [1 + u64::from(UNSAVED_SKIP)]);
+}
+
+#[test]
+fn beyond_the_limit_in_memory_the_oldest_are_dropped_and_the_hole_stated() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    let (spool, away) = (directory.path().join("spool"), directory.path().join("away"));
+    // No segment is open yet, so that a directory that is not there refuses every one.
+    std::fs::rename(&spool, &away).unwrap();
+    outbox.append(Batch { added: vec![added(1), added(2)], ..batch(NOW) }, NOW);
+    outbox.append(Batch { removed: vec![removed(2)], ..batch(NOW + 1) }, NOW);
+    for tick in 2..40 {
+        outbox.append(batch(NOW + tick), NOW);
+    }
+    let check = || {
+        let first = outbox.read(1).unwrap().unwrap();
+        let dropped = first.dropped.unwrap();
+        let said =
+            (first.sequence, dropped.batches, dropped.observations, dropped.first_unix_ms, dropped.last_unix_ms, dropped.reason.as_str());
+        assert_eq!(said, (11, 10, 10, NOW, NOW + 9, "spool write failed"));
+        assert_eq!(references(&outbox.referred()), [1, 2], "Hello names what the hole announced");
+        assert_eq!(first.removed, [removed(2)], "and the next batch tells what ended in it");
+    };
+    check();
+    assert_eq!(outbox.waiting(), MAX_BATCHES as u64);
 
     std::fs::rename(&away, &spool).unwrap();
     outbox.append(batch(NOW + 40), NOW);
 
-    let first = outbox.read(1).unwrap().unwrap();
-    let dropped = first.dropped.unwrap();
-    assert_eq!((first.sequence, dropped.batches, dropped.reason.as_str()), (1, 10, "spool write failed"));
-    assert_eq!((dropped.first_unix_ms, dropped.last_unix_ms), (NOW, NOW + 9));
-    assert_eq!(references(&first.added), [1], "what came and went is told all the same");
-    assert_eq!(sequences(&outbox, 1).len(), 31);
+    check();
+    assert_eq!(sequences(&outbox, 1), (11..=41).collect::<Vec<_>>());
     assert_eq!(metrics.dropped_observations.get_or_create(&Reason { reason: "spool write failed" }).get(), 10);
+    outbox.acknowledge(41);
+    assert_eq!((outbox.waiting(), references(&outbox.referred())), (0, vec![1]));
 }
 
 #[test]
-fn a_batch_refused_three_times_is_given_up_and_the_hole_stated() {
+fn large_batches_in_memory_are_limited_by_their_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path());
+    std::fs::rename(directory.path().join("spool"), directory.path().join("away")).unwrap();
+    let comm = "x".repeat(1 << 20);
+    let large = Batch { processes: vec![ProcessSeen { comm, ..Default::default() }], ..batch(NOW) };
+
+    for _ in 0..6 {
+        outbox.append(large.clone(), NOW);
+    }
+
+    assert_eq!(outbox.waiting(), 3);
+    assert_eq!(outbox.read(1).unwrap().unwrap().dropped.unwrap().batches, 3);
+}
+
+#[test]
+fn sequences_that_an_earlier_run_gave_without_a_trace_are_given_up_and_stated() {
+    let directory = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
+    for tick in 0..3 {
+        outbox.append(batch(NOW + tick), NOW);
+    }
+
+    outbox.welcomed(2);
+
+    let dropped = outbox.read(3).unwrap().unwrap().dropped.unwrap();
+    assert_eq!((dropped.batches, dropped.observations, dropped.reason.as_str()), (2, 2, "sequence given twice"));
+    assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "sequence given twice" }).get(), 2);
+    outbox.acknowledge(3);
+    outbox.append(batch(NOW + 3), NOW);
+    outbox.welcomed(4);
+    assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "sequence given twice" }).get(), 2, "only at first");
+}
+
+#[test]
+fn a_batch_refused_three_times_is_given_up_and_the_hole_stated_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let outbox = Outbox::open(config(directory.path()), "boot-1", metrics.clone()).unwrap();
     outbox.append(Batch { added: vec![added(1)], ..batch(NOW) }, NOW);
-    outbox.append(Batch { removed: vec![removed(1)], ..batch(NOW) }, NOW);
-    outbox.append(batch(NOW), NOW);
+    outbox.append(Batch { removed: vec![removed(1)], ..batch(NOW + 1) }, NOW);
+    outbox.append(batch(NOW + 2), NOW);
     outbox.acknowledge(1);
 
     outbox.refused(2, "too old");
@@ -270,13 +391,23 @@ fn a_batch_refused_three_times_is_given_up_and_the_hole_stated() {
     assert_eq!(outbox.read(2).unwrap().unwrap().sequence, 2);
     outbox.refused(2, "too old");
 
-    let next = outbox.read(2).unwrap().unwrap();
-    assert_eq!((next.sequence, next.dropped.unwrap().batches), (3, 1));
-    assert!(!outbox.suspects(2) && outbox.referred().is_empty());
+    let check = |outbox: &Outbox| {
+        let next = outbox.read(2).unwrap().unwrap();
+        let dropped = next.dropped.unwrap();
+        assert_eq!((next.sequence, dropped.batches, dropped.observations, dropped.reason.as_str()), (3, 1, 1, "refused"));
+        assert_eq!((dropped.first_unix_ms, dropped.last_unix_ms), (NOW + 1, NOW + 1));
+        assert_eq!(next.removed, [removed(1)], "what ended is told all the same");
+        assert!(!outbox.suspects(2));
+    };
+    check(&outbox);
     assert_eq!(outbox.waiting(), 1);
     assert_eq!(metrics.dropped_batches.get_or_create(&Reason { reason: "refused" }).get(), 1);
+    drop(outbox);
+    let outbox = open(directory.path());
+    outbox.welcomed(1);
+    check(&outbox);
     outbox.acknowledge(3);
-    assert!(outbox.is_drained());
+    assert!(outbox.is_drained() && outbox.referred().is_empty());
 }
 
 #[test]
@@ -335,5 +466,5 @@ fn files_left_empty_by_a_power_cut_do_not_end_the_spool() {
     outbox.append(batch(NOW), NOW);
 
     assert_eq!(outbox.spool_id(), id);
-    assert_eq!(sequences(&outbox, 1), [1, 2 + REBOOT_SKIP_SEQUENCES]);
+    assert_eq!(sequences(&outbox, 1), [1, 2 + u64::from(UNSAVED_SKIP)]);
 }
