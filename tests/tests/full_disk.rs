@@ -29,10 +29,10 @@ impl SmallDisk {
         Self(path.to_owned())
     }
 
-    /// Fills what is left.
+    /// Fills what is left, also what became free since.
     fn fill(&self) -> PathBuf {
         let path = self.0.join("ballast");
-        let mut ballast = File::create(&path).unwrap();
+        let mut ballast = File::options().create(true).append(true).open(&path).unwrap();
         let block = vec![0u8; 64 << 10];
         while ballast.write_all(&block).is_ok() {}
         while ballast.write_all(&[0; 512]).is_ok() {}
@@ -198,6 +198,9 @@ async fn with_a_full_disk_under_the_spool_the_agent_goes_on_delivering_also_afte
     let ballast = disk.fill();
     wait_for_metric(&mut agent, "vedette_agent_spool_writable", 0.0);
     delivers(&agent).await;
+    // Giving up its state, or a segment that is acknowledged, makes room, and the agent takes it: before the kill there is none again.
+    disk.fill();
+    wait_for_metric(&mut agent, "vedette_agent_spool_writable", 0.0);
     let dropped = agent.metric("vedette_agent_dropped_observations_total").unwrap().unwrap_or(0.0);
     assert_eq!(dropped, 0.0, "with the link up nothing is lost");
     agent.process.kill().unwrap();
