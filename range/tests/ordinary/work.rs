@@ -28,14 +28,14 @@ async fn compression_uses_the_share_of_cpu_asked_for_and_no_network() {
 async fn numeric_batches_use_cpu_and_the_memory_asked_for() {
     let Some(range) = Range::new("numeric").await else { return };
     let dense = range.run("forecast", "numeric --size 128 --seconds 60").await;
-    let graph = range.run("ranks", "numeric --resident-mib 96 --seconds 60").await;
+    let graph = range.run("ranks", "numeric --resident-mib 48 --seconds 60").await;
 
-    soon("both work", || dense.cpu_ms() > 1_000 && graph.anon_mib() >= 90).await;
+    soon("both work", || dense.cpu_ms() > 1_000 && graph.anon_mib() >= 45).await;
     let before = (graph.cpu_ms(), graph.faults());
     soon("the graph is followed", || graph.cpu_ms() > before.0 + 500).await;
 
     assert!(dense.anon_mib() < 16, "{} MiB", dense.anon_mib());
-    assert!((90..112).contains(&graph.anon_mib()), "{} MiB", graph.anon_mib());
+    assert!((45..60).contains(&graph.anon_mib()), "{} MiB", graph.anon_mib());
     assert!(graph.faults() - before.1 < 2_000, "resident, not growing: {} faults", graph.faults() - before.1);
     nothing_on_the_wire(&dense);
     nothing_on_the_wire(&graph);
