@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vedette_tests::{aggregator::Aggregator, checkout, cli};
+use vedette_tests::{aggregator::Aggregator, checkout, cli, prerequisite};
 
 /// The recording of the demonstration is always there.
 fn demonstration() -> PathBuf {
@@ -217,4 +217,38 @@ async fn a_session_that_holds_another_recording_is_left_alone() {
 
     assert!(told.contains("of another recording") && told.contains("--session"), "{told}");
     assert_eq!(aggregator.number("SELECT count(*) FROM observations").await.unwrap(), rows);
+}
+
+#[tokio::test]
+async fn several_nodes_are_played_side_by_side_or_one_of_them_alone() {
+    let python = checkout::cache().join("python/bin/python");
+    if !prerequisite::file(&python, "make prepare") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let aggregator = Aggregator::start(folder.path()).unwrap();
+    let dir = folder.path().join("two-nodes");
+    let made = std::process::Command::new(python)
+        .arg(checkout::root().join("tests/python/two_nodes.py"))
+        .args([&demonstration(), &dir])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let rows = manifest(&demonstration())["rows"].as_i64().unwrap();
+
+    let both = cli::json_lines(&aggregator, replay(&dir, &[])).unwrap();
+    let one = cli::json_lines(&aggregator, replay(&dir, &["--session", "alone", "--node", "second-node"])).unwrap();
+
+    assert_eq!((&both[0]["observations"], &one[0]["observations"]), (&Value::from(2 * rows), &Value::from(rows)));
+    for (cluster, node, expected) in
+        [("two-nodes", "demo-node", rows), ("two-nodes", "second-node", rows), ("alone", "second-node", rows), ("alone", "demo-node", 0)]
+    {
+        let count = format!("SELECT count(*) FROM observations WHERE cluster = '{cluster}' AND node = '{node}'");
+        assert_eq!(aggregator.number(&count).await.unwrap(), expected, "{cluster} {node}");
+    }
+    // Two nodes that do the same at the same time are found twice, each for itself.
+    let incidents = "SELECT count(*) FROM incidents WHERE cluster = 'two-nodes' AND nodes LIKE '%NODE%' AND kind <> 'normal'";
+    for node in ["demo-node", "second-node"] {
+        assert!(aggregator.number(&incidents.replace("NODE", node)).await.unwrap() >= 5, "{node}");
+    }
 }
