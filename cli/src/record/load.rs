@@ -90,6 +90,19 @@ pub fn seconds_of(pid: u32) -> Option<f64> {
     own_ticks(&pid.to_string()).map(|ticks| ticks as f64 / TICKS)
 }
 
+/// Processor time of a cgroup with everything that ever was below it, seconds. `None` when it is gone.
+pub fn seconds_below(cgroup: &str) -> Option<f64> {
+    let read = |path: String| fs::read_to_string(path).ok();
+    let v1 = ["cpuacct", "cpu,cpuacct"].iter().find_map(|mount| read(format!("/sys/fs/cgroup/{mount}/{cgroup}/cpuacct.usage")));
+    let nanoseconds = v1.and_then(|text| text.trim().parse::<u64>().ok());
+    let v2 = || usage_us(&read(format!("/sys/fs/cgroup/{cgroup}/cpu.stat"))?);
+    nanoseconds.map(|ns| ns as f64 / 1e9).or_else(|| v2().map(|us| us as f64 / 1e6))
+}
+
+fn usage_us(cpu_stat: &str) -> Option<u64> {
+    cpu_stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()
+}
+
 fn own_ticks(pid: &str) -> Option<u64> {
     ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -119,5 +132,6 @@ mod tests {
         let stat = "42 (a) R 1 2 3) S 1 42 42 0 -1 4194560 1 2 3 4 700 300 11 12 20 0 1 0 5 6 7";
 
         assert_eq!(ticks(stat), Some(1_000));
+        assert_eq!(usage_us("usage_usec 42\nuser_usec 30\n"), Some(42));
     }
 }

@@ -6,10 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStdout, Command};
-use vedette_proto::v1::QueryRequest;
-use vedette_proto::v1::query_value::Value;
 
-use super::load::seconds_of;
+use super::load::{seconds_below, seconds_of};
 use super::session::{Ran, Session};
 use crate::demo::schedule::{Event, Said, Schedule};
 use crate::exit::{Exit, Stop};
@@ -38,9 +36,9 @@ pub async fn run(session: &Session) -> anyhow::Result<(Stage, Ran)> {
     let from_unix_ms = jiff::Timestamp::now().as_millisecond();
     let schedule_file = stage.folder().join("schedule.json");
     let (mut range, events) = start(session, &stage, &subtree, &schedule_file)?;
-    let mut range_seconds = 0.0;
+    let mut used = Used::default();
     let followed = tokio::select! {
-        followed = follow(session, &mut stage, &mut agent, &range, events, &mut range_seconds) => followed,
+        followed = follow(session, &mut stage, &mut agent, &range, events, &subtree, &mut used) => followed,
         stopped = stopped() => stopped.and(Err(Stop::new(Exit::Failure, "stopped; what was recorded before stays").into())),
     };
     if let Err(error) = followed {
@@ -56,9 +54,8 @@ pub async fn run(session: &Session) -> anyhow::Result<(Stage, Ran)> {
         eprintln!("vedette: {}: the agent counted {loss}", session.name);
     }
     let processes = [agent.process.id(), stage.aggregator_id()];
-    let own = processes.into_iter().flatten().filter_map(seconds_of).sum::<f64>() + range_seconds;
+    let own_cpu_seconds = processes.into_iter().flatten().filter_map(seconds_of).sum::<f64>() + used.range + used.pods;
     agent.stop().await;
-    let own_cpu_seconds = own + containers_seconds(&mut stage).await?;
     let ran = Ran {
         schedule,
         text,
@@ -82,6 +79,15 @@ fn start(session: &Session, stage: &Stage, subtree: &str, schedule: &Path) -> an
     Process::start_piped("vedette-range", command, stage.folder())
 }
 
+/// Processor time of what is gone by the end of a run, seconds: as it was read last.
+#[derive(Default)]
+struct Used {
+    /// The injector's own.
+    range: f64,
+    /// All pods', and their runtime's.
+    pods: f64,
+}
+
 /// Follows the range until it is done.
 async fn follow(
     session: &Session,
@@ -89,7 +95,8 @@ async fn follow(
     agent: &mut Agent,
     range: &Process,
     events: ChildStdout,
-    range_seconds: &mut f64,
+    subtree: &str,
+    used: &mut Used,
 ) -> anyhow::Result<()> {
     let mut events = BufReader::new(events).lines();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -113,25 +120,12 @@ async fn follow(
                 course.tick();
                 stage.alive()?;
                 agent.process.alive()?;
-                if let Some(seconds) = range.id().and_then(seconds_of) {
-                    *range_seconds = seconds;
-                }
+                used.range = range.id().and_then(seconds_of).unwrap_or(used.range);
+                used.pods = seconds_below(subtree).unwrap_or(used.pods);
                 if course.elapsed() > limit {
                     bail!("the range did not end within {} s", limit.as_secs());
                 }
             }
         }
     }
-}
-
-/// Processor time of every container, as observed.
-async fn containers_seconds(stage: &mut Stage) -> anyhow::Result<f64> {
-    let sql = format!("SELECT coalesce(sum(cpu_usage_us), 0) FROM observations WHERE cluster = '{CLUSTER}' AND container_id <> ''");
-    let mut parts = stage.client.query.query(QueryRequest { sql, max_rows: 1 }).await.map_err(Stop::from)?.into_inner();
-    while let Some(part) = parts.message().await.map_err(Stop::from)? {
-        if let Some(Some(Value::Integer(us))) = part.rows.first().and_then(|row| row.values.first()).map(|value| value.value.clone()) {
-            return Ok(us as f64 / 1e6);
-        }
-    }
-    bail!("history did not say what the containers used")
 }
