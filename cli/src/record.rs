@@ -47,9 +47,6 @@ pub struct RecordArgs {
     /// Only this session of the list; may be given several times
     #[arg(long, value_name = "NAME", requires = "sessions")]
     only: Vec<String>,
-    /// At most so many sessions; those that are there already do not count
-    #[arg(long, value_name = "N", requires = "sessions")]
-    most: Option<usize>,
     /// Record although the machine does other things as well
     #[arg(long)]
     despite_load: bool,
@@ -74,12 +71,12 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         None => vec![single(&args)?],
     };
     let (missing, there): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|session| !is_there(&args.out, &session.name));
-    for session in &there {
-        eprintln!("vedette: {} is there already", session.name);
+    if !there.is_empty() {
+        let names = there.iter().map(|session| session.name.as_str()).collect::<Vec<_>>().join(", ");
+        eprintln!("vedette: {} of {} sessions are there already: {names}", there.len(), there.len() + missing.len());
     }
-    let wanted = args.most.unwrap_or(usize::MAX).min(missing.len());
-    for (place, session) in missing.iter().take(wanted).enumerate() {
-        eprintln!("vedette: session {} of {wanted}: {session}", place + 1);
+    for (place, session) in missing.iter().enumerate() {
+        eprintln!("vedette: session {} of {}: {session}", place + 1, missing.len());
         let manifest = session.record(&args.out, args.despite_load).await?;
         let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
         println!(
@@ -91,9 +88,6 @@ pub async fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
             bytes,
             args.out.join(&session.name).display()
         );
-    }
-    if let Some(left) = missing.len().checked_sub(wanted).filter(|&left| left > 0) {
-        eprintln!("vedette: {left} sessions are left");
     }
     Ok(Exit::Ok.into())
 }
