@@ -70,7 +70,7 @@ struct State {
     forgotten: u64,
     nodes_forgotten: u64,
     /// Those of them that nobody was told of yet.
-    untold: Vec<NodeId>,
+    untold: Vec<(NodeId, String)>,
 }
 
 impl Fleet {

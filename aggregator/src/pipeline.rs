@@ -308,10 +308,11 @@ impl Pipeline {
     /// Nodes that the fleet does not know any more.
     fn forget_replaced(&mut self, now_unix_ms: i64) {
         let removed = v1::ContainerRemoved { unix_ms: now_unix_ms, ..v1::ContainerRemoved::default() };
-        for node in self.fleet.forget_replaced(now_unix_ms) {
+        for (node, name) in self.fleet.forget_replaced(now_unix_ms) {
             for key in self.roster.node_over(node) {
                 self.detector.container_removed(SubjectKey(key), &removed, v1::Origin::Late);
             }
+            self.detector.node_over(&self.cluster, &name);
         }
     }
 

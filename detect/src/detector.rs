@@ -239,6 +239,12 @@ impl Detector {
         self.silence.forget(cluster, &workloads);
     }
 
+    /// A node was replaced and is not expected any more: incidents that only it could end are over.
+    pub fn node_over(&mut self, cluster: &str, node: &str) {
+        let node = self.fleet.known_cluster(cluster).and_then(|cluster| self.fleet.known_node(cluster, node));
+        node.into_iter().for_each(|node| self.incidents.node_over(node));
+    }
+
     /// What changed since the last call, in order.
     pub fn changes(&mut self) -> Vec<Change> {
         self.incidents.take_changes()

@@ -212,6 +212,11 @@ impl Fleet {
         self.nodes.len() as u32 - 1
     }
 
+    /// The node with a name, if it was ever heard of.
+    pub fn known_node(&self, cluster: u32, name: &str) -> Option<u32> {
+        self.node_of.get(&(cluster, name.to_owned())).copied()
+    }
+
     /// Event time of a node; a node never heard has none.
     pub fn node_clock(&self, node: u32) -> i64 {
         self.nodes.get(node as usize).map_or(i64::MIN, |node| node.clock_ms)

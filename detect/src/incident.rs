@@ -200,6 +200,19 @@ impl Incidents {
         });
     }
 
+    /// A node is not expected any more: what only it could say is over resolves.
+    pub fn node_over(&mut self, node: u32) {
+        let mut over = Vec::new();
+        for (&id, fold) in self.open.iter_mut().filter(|(_, fold)| fold.topic != Topic::Silence) {
+            let before = fold.heard.len();
+            fold.heard.retain(|(heard, _)| *heard != node);
+            if before > 0 && fold.heard.is_empty() {
+                over.push((id, fold.last_abnormal_ms + fold.quiet_ms));
+            }
+        }
+        over.into_iter().for_each(|(id, unix_ms)| self.resolve(id, unix_ms));
+    }
+
     /// A cluster is over: resolves all of it at its clock, and nothing of it is continued.
     pub fn cluster_over(&mut self, cluster: u32, unix_ms: i64) {
         let folds = self.open.iter().filter(|(_, fold)| fold.cluster == cluster);

@@ -69,8 +69,8 @@ impl Fleet {
     }
 
     /// Forgets the nodes that were not heard for as long as nodes are remembered. Gives all that were forgotten since the last call, also
-    /// to make room: whoever keeps something of them forgets it as well.
-    pub fn forget_replaced(&self, now_unix_ms: i64) -> Vec<NodeId> {
+    /// to make room, with their names: whoever keeps something of them forgets it as well.
+    pub fn forget_replaced(&self, now_unix_ms: i64) -> Vec<(NodeId, String)> {
         let mut state = self.write();
         let replaced = self.replaced(&state, now_unix_ms, false);
         state.forget_nodes(&replaced);
@@ -89,6 +89,7 @@ impl State {
         if ids.is_empty() {
             return;
         }
+        self.untold.extend(ids.iter().filter_map(|id| Some((*id, self.nodes.get(id)?.message.name.clone()))));
         let ids: HashSet<NodeId> = ids.iter().copied().collect();
         self.nodes.retain(|id, _| !ids.contains(id));
         self.by_name.retain(|_, id| !ids.contains(id));
@@ -96,7 +97,6 @@ impl State {
         containers.retain(|_, record| !ids.contains(&record.node_id));
         gone.retain(|key| containers.contains_key(key));
         self.nodes_forgotten += ids.len() as u64;
-        self.untold.extend(ids);
     }
 
     fn forget_cluster(&mut self, cluster: &str) {

@@ -108,7 +108,7 @@ fn nodes_that_left_or_were_not_heard_for_long_make_room_and_are_counted() {
     assert_eq!(names, ["d", "e", "here"]);
     assert_eq!(fleet.containers(&v1::Selector::default(), true, 10).0.len(), 0);
     assert_eq!(fleet.status().nodes_forgotten, 2);
-    assert_eq!(fleet.forget_replaced(70_000), [ids[1], ids[0]]);
+    assert_eq!(fleet.forget_replaced(70_000), [(ids[1], "left".into()), (ids[0], "silent".into())]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_node_beyond_its_retention_is_forgotten_without_need_and_a_connected_one_nev
     let before = fleet.forget_replaced(999 + LIMITS.node_retention_ms);
     let after = fleet.forget_replaced(1_000 + LIMITS.node_retention_ms);
 
-    assert_eq!((before, after), (vec![], vec![silent]));
+    assert_eq!((before, after), (vec![], vec![(silent, "silent".into())]));
     assert_eq!(fleet.status().nodes_known, 1);
 }
 

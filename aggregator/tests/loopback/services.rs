@@ -7,7 +7,9 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::Channel,
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb;
+use vedette_aggregator::problems::Source;
 use vedette_proto::v1::{self, query_service_client::QueryServiceClient};
 
 use crate::harness::{channel, start, token, with_token};
@@ -190,6 +192,43 @@ async fn both_versions_of_reflection_list_the_services() {
     };
     assert_eq!((told(&v1), told(&v1alpha)), (vec![], vec![]), "{v1:?} {v1alpha:?}");
     assert!(v1.contains(&SERVICES[1].to_owned()) && v1alpha.contains(&SERVICES[2].to_owned()), "{v1:?} {v1alpha:?}");
+    aggregator.stop().await;
+}
+
+/// What health says of a service; a moment may pass until it follows.
+async fn health(channel: &Channel, service: &str, wanted: ServingStatus) -> ServingStatus {
+    let mut client = HealthClient::new(channel.clone());
+    let mut said = ServingStatus::Unknown;
+    for _ in 0..200 {
+        let check = HealthCheckRequest { service: service.into() };
+        said = client.check(check).await.map_or(ServingStatus::Unknown, |answer| answer.into_inner().status());
+        if said == wanted {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    said
+}
+
+#[tokio::test]
+async fn health_says_by_service_whether_observations_can_be_taken_in() {
+    use ServingStatus::{NotServing, Serving};
+    let dir = tempfile::tempdir().unwrap();
+    let aggregator = start(dir.path()).await;
+    let channel = channel(&aggregator, dir.path()).await;
+    let problems = &aggregator.shared.problems;
+
+    let at_first = health(&channel, "vedette.v1.IngestService", Serving).await;
+    problems.state(Source::History, "no space left");
+    let full = (
+        health(&channel, "vedette.v1.IngestService", NotServing).await,
+        health(&channel, "", NotServing).await,
+        health(&channel, "vedette.v1.QueryService", Serving).await,
+    );
+    problems.clear(Source::History);
+    let again = health(&channel, "vedette.v1.IngestService", Serving).await;
+
+    assert_eq!((at_first, full, again), (Serving, (NotServing, NotServing, Serving), Serving));
     aggregator.stop().await;
 }
 

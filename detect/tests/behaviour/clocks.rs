@@ -98,6 +98,20 @@ fn a_node_that_is_gone_holds_its_incidents_open_for_ten_minutes() {
 }
 
 #[test]
+fn a_node_that_is_not_expected_any_more_ends_what_only_it_could_end() {
+    let mut detector = Detector::new(Config::default(), 1);
+    (1..=2).for_each(|key| add(&mut detector, key));
+    (1..=2).for_each(|key| tick(&mut detector, key, Origin::Live, 5, true));
+
+    detector.node_over("test", "node-1");
+    detector.node_over("test", "never heard of");
+
+    let changes = detector.changes();
+    assert_eq!(told(&changes, IncidentChange::Opened), [(1, 5), (2, 5)]);
+    assert_eq!(told(&changes, IncidentChange::Resolved), [(1, 35)]);
+}
+
+#[test]
 fn a_cluster_that_is_over_resolves_and_the_same_again_is_told_again() {
     let mut detector = Detector::new(Config::default(), 1);
     for round in 1..=2 {

@@ -101,6 +101,30 @@ async fn replays_keep_to_their_share_and_leave_the_rest_to_what_is_live() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_protected_outlives_the_limit_of_bytes_and_is_said_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let subjects = [subject("web"), subject("db")];
+    let history = History::open(Config { retention_bytes: 1, ..config(dir.path()) }).await.unwrap();
+    let protected = |owner: &str| Protected {
+        start_unix_ms: START,
+        end_unix_ms: START + 3 * HOUR_MS,
+        selector: Selector { owner_name: owner.into(), ..Selector::default() },
+    };
+    let both = [protected("web"), protected("db")];
+    for sequence in 1..=4 {
+        history.append(batch(&subjects, sequence, START + sequence as i64 * HOUR_MS)).await.unwrap();
+        history.append(replayed(&subjects, sequence, START + sequence as i64 * HOUR_MS)).await.unwrap();
+        history.maintain(START, &both).await.unwrap();
+    }
+    let all_of_two_hours = count(&history).await;
+    history.maintain(START, &both[..1]).await.unwrap();
+
+    assert_eq!((all_of_two_hours, count(&history).await), (8, 4));
+    let problem = history.stats().problems.concat();
+    assert!(problem.contains("retention_bytes = 1") && problem.contains("labelled"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_of_before_replays_were_told_apart_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let subjects = [subject("web")];
