@@ -158,12 +158,12 @@ impl Stage {
         self.aggregator.stop(STOP).await;
     }
 
-    /// Leaves everything until Ctrl-C.
-    pub async fn keep(mut self, agent: Option<Agent>) -> anyhow::Result<()> {
+    /// Leaves everything until Ctrl-C. What was replayed is in a cluster of its own, which a person has to name.
+    pub async fn keep(mut self, agent: Option<Agent>, replayed: Option<&str>) -> anyhow::Result<()> {
         println!();
         println!("Serving until Ctrl-C; in another terminal:");
         println!("  export VEDETTE_ENDPOINT={} VEDETTE_DATA_DIR={}", self.target.endpoint, self.data().display());
-        println!("  vedette incidents");
+        println!("  vedette incidents{}", replayed.map_or_else(String::new, |cluster| format!(" --cluster {cluster}")));
         println!("  vedette explain 1");
         tokio::select! {
             signal = stopped() => signal?,

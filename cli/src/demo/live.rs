@@ -80,7 +80,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
         recording::save(dir, &mut stage, CLUSTER, &schedule, accounting, &std::fs::read_to_string(&schedule_file)?).await?;
     }
     if args.keep {
-        return stage.keep(Some(agent)).await;
+        return stage.keep(Some(agent), None).await;
     }
     agent.stop().await;
     stage.close().await;

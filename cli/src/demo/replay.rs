@@ -45,7 +45,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let folder = stage.folder().to_owned();
     finish(&run, &mut stage.client, &show, &folder, args.report.as_ref()).await?;
     if args.keep {
-        return stage.keep(None).await;
+        return stage.keep(None, Some(SESSION)).await;
     }
     stage.close().await;
     Ok(())
