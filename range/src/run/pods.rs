@@ -185,7 +185,8 @@ impl Pods {
             Some(bytes) => disk::make(&home.disk(&name), &work, bytes).await?,
             None => std::fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?,
         }
-        let spec = PodSpec { owner_kind: kind.word(), owner_name: owner.to_owned(), limits, work: Some(work.clone()) };
+        let dirs = vec![work.clone(), home.shared()];
+        let spec = PodSpec { owner_kind: kind.word(), owner_name: owner.to_owned(), limits, dirs };
         let pod = Pod::create(&self.site, spec).await?;
         Ok(Arc::new(Member { pod, index, work: work.to_string_lossy().into_owned(), is_disk: disk_bytes.is_some() }))
     }
