@@ -72,6 +72,8 @@ fn outer(args: &InsideArgs, parent: i32) -> io::Result<ExitCode> {
 fn inner(args: &InsideArgs) -> io::Result<io::Error> {
     follow()?;
     join_cgroups(&args.cgroups)?;
+    // Else the kernel would take the container's first process for what this one does.
+    fs::write("/proc/self/oom_score_adj", fs::read(format!("/proc/{}/oom_score_adj", args.container))?)?;
     let keep = bounding_set(args.container)?;
     // All are opened before the last one is entered: there, `/proc` is the container's.
     for namespace in NAMESPACES.map(|name| open(args.container, name)) {

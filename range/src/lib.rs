@@ -17,6 +17,7 @@ pub mod labels;
 mod netlink;
 pub mod nets;
 pub mod network;
+pub mod orphans;
 pub mod plan;
 pub mod pod;
 pub mod probe;

@@ -11,6 +11,7 @@ use vedette_range::{
     enter::{EnterArgs, enter},
     home::Home,
     inside::{InsideArgs, inside},
+    orphans,
     plan::{sessions::Sessions, table},
     probe::probe,
     run::{PlanArgs, RunArgs, run},
@@ -93,7 +94,10 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inside(args) => inside(&args).context("cannot start a program in the container"),
         Command::Contain(args) => contain(&args).context("cannot keep the program"),
         Command::Cni => Ok(plugin()),
-        Command::Behave { behaviour } => Ok(behave::run(behaviour).map(|()| ExitCode::SUCCESS)?),
+        Command::Behave { behaviour } => {
+            orphans::take_away();
+            Ok(behave::run(behaviour).map(|()| ExitCode::SUCCESS)?)
+        }
         Command::Plan { plan } => {
             print!("{}", table::timeline(&plan.timeline()?));
             Ok(ExitCode::SUCCESS)

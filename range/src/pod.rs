@@ -96,8 +96,8 @@ pub struct PodSpec {
     pub owner_name: String,
     /// Limits of its container; `pids` is the pod's.
     pub limits: Limits,
-    /// Its own directory, which its container sees under the same path. `None`: it has none.
-    pub work: Option<PathBuf>,
+    /// Directories of the run, its own and shared ones, which its container sees under the same paths.
+    pub dirs: Vec<PathBuf>,
 }
 
 /// Namespace of every pod of a run.
@@ -158,7 +158,7 @@ impl Pod {
             container: spec.owner_name.clone(),
             cgroup: format!("kubepods/burstable/pod{uid}"),
             limits: spec.limits,
-            work: spec.work.clone(),
+            dirs: spec.dirs.clone(),
             network: network.clone(),
         };
         let cgroup = |error| PodError::Cgroup(name.clone(), error);

@@ -57,7 +57,7 @@ async fn site(name: &str) -> Option<Arc<Site>> {
 }
 
 async fn pod(site: &Arc<Site>, owner: &str, limits: Limits) -> Arc<Pod> {
-    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None }).await.expect("pod")
+    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, dirs: Vec::new() }).await.expect("pod")
 }
 
 fn program(site: &Site, args: &[&str], bounded: bool) -> Program {
@@ -204,9 +204,12 @@ async fn a_pod_is_a_kubelets_and_is_gone_after() {
 #[tokio::test]
 async fn a_container_has_the_hosts_programs_its_own_directory_and_nothing_else_of_the_host() {
     let Some(site) = site("root").await else { return };
-    let work = site.home.dir().join("work/one");
-    fs::create_dir_all(&work).expect("directory");
-    let spec = PodSpec { owner_kind: "Deployment", owner_name: "job".to_owned(), limits: Limits::default(), work: Some(work.clone()) };
+    let (work, shared, others) = (site.home.dir().join("work/one"), site.home.dir().join("work/shared"), site.home.dir().join("work/two"));
+    for dir in [&work, &shared, &others] {
+        fs::create_dir_all(dir).expect("directory");
+    }
+    let dirs = vec![work.clone(), shared.clone()];
+    let spec = PodSpec { owner_kind: "Deployment", owner_name: "job".to_owned(), limits: Limits::default(), dirs };
     let pod = Pod::create(&site, spec).await.expect("pod");
     let dir = work.to_string_lossy().into_owned();
 
@@ -222,6 +225,10 @@ async fn a_container_has_the_hosts_programs_its_own_directory_and_nothing_else_o
     for path in ["etc/shadow", "etc/ssh", "home", "var/lib/dpkg", "run/containerd"] {
         assert!(!root.join(path).exists(), "{path}");
     }
+    let inside = |dir: &Path| root.join(dir.strip_prefix("/").expect("absolute"));
+    assert_eq!([&work, &shared, &others].map(|dir| inside(dir).is_dir()), [true, true, false]);
+    fs::write(inside(&shared).join("from-inside"), "").expect("written");
+    assert!(shared.join("from-inside").exists());
     let written = fs::write(root.join("usr/written-by-a-test"), "");
     assert!(written.is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem));
     pod.stop().await.expect("stopped");
@@ -253,14 +260,34 @@ async fn pods_reach_each_other_and_a_program_started_inside_is_one_of_its_contai
     for field in ["CapEff", "CapPrm", "CapBnd", "CapInh", "Seccomp", "NoNewPrivs"] {
         assert_eq!(status(helper, field), status(main, field), "{field}");
     }
-    let cgroups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
-    assert_eq!(cgroups(helper), cgroups(main));
+    for name in ["cgroup", "oom_score_adj"] {
+        let read = |pid: u32| fs::read_to_string(format!("/proc/{pid}/{name}")).expect("file");
+        assert_eq!(read(helper), read(main), "{name}");
+    }
 
     child.kill().await.expect("killed");
     until("the program is gone", || site.cgroups.processes(&path) == [main]).await;
     for pod in [host, web] {
         pod.stop().await.expect("stopped");
     }
+    remove(&site).await;
+}
+
+#[tokio::test]
+async fn what_a_program_inside_leaves_behind_does_not_count_as_processes_for_ever() {
+    let Some(site) = site("orphans").await else { return };
+    let pod = pod(&site, "render", Limits { pids: Some(64), ..Limits::default() }).await;
+    pod.start(vec![program(&site, &["idle", "--seconds", "600"], false)]).await.expect("started");
+    let path = container_path(&pod);
+    let count = || limit(&site, &path, "pids.current", "pids.current").parse::<u64>().expect("number");
+    until("the program runs", || status(member(&site, &path), "Name") == "helper" && count() == 2).await;
+
+    let mut bomb = pod.exec(&program(&site, &["fork-bomb", "--rate", "1000", "--seconds", "600"], false)).expect("inside");
+    until("there are many", || count() > 30).await;
+    bomb.kill().await.expect("killed");
+
+    until("only what was there before", || count() == 2).await;
+    pod.stop().await.expect("stopped");
     remove(&site).await;
 }
 
@@ -331,7 +358,7 @@ async fn a_disk_is_a_file_system_of_its_own_in_the_container() {
     let work_text = work.to_string_lossy().into_owned();
     run("mkfs.ext4", &["-q", "-F", &image_text]);
     run("mount", &["-t", "ext4", "-o", "loop", &image_text, &work_text]);
-    let spec = PodSpec { owner_kind: "Deployment", owner_name: "job".to_owned(), limits: Limits::default(), work: Some(work.clone()) };
+    let spec = PodSpec { owner_kind: "Deployment", owner_name: "job".to_owned(), limits: Limits::default(), dirs: vec![work.clone()] };
 
     let pod = Pod::create(&site, spec).await.expect("pod");
     pod.start(vec![program(&site, &["batch", "--dir", &work_text, "--work-seconds", "60"], false)]).await.expect("started");
@@ -369,6 +396,40 @@ fn a_run_killed_at_any_moment_leaves_what_clean_removes() {
         assert_eq!(leftovers(&name).expect("looked"), Vec::<PathBuf>::new(), "killed after {after_ms} ms: {told}");
         check_nothing_is_left(&name, &format!("killed after {after_ms} ms"));
     }
+}
+
+/// A pod with a disk of its own, for as long as it takes.
+const WITH_A_DISK: &str = r#"
+name: disk
+description: for a test
+workloads:
+  job: {disk: 32MiB, program: {behaviour: batch, dir: "@work"}}
+phases:
+  - {name: all, lasts: 10m}
+"#;
+
+#[test]
+fn a_killed_runs_disks_are_taken_down_by_the_kernel_before_anybody_cleans() {
+    if !possible() {
+        return;
+    }
+    let name = format!("vedette-test-cd-killdisk-{}", std::process::id());
+    let plan = tempfile::NamedTempFile::with_suffix(".yaml").expect("file");
+    fs::write(plan.path(), WITH_A_DISK).expect("written");
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--backend", "containerd", "--root-cgroup", &name, "--plan"]).arg(plan.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let begun = lines.map_while(Result::ok).find(|line| line.contains(r#""event":"phase""#));
+    assert!(begun.is_some() && loop_devices(&name) == 1);
+
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+
+    check_nothing_is_left(&name, "killed");
+    let cleaned = Command::new(BINARY).args(["clean", "--root-cgroup", &name]).output().expect("run");
+    assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
+    assert_eq!(leftovers(&name).expect("looked"), Vec::<PathBuf>::new());
 }
 
 #[test]

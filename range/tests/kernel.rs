@@ -37,7 +37,7 @@ async fn site(name: &str) -> Option<Arc<Site>> {
 }
 
 async fn pod(site: &Arc<Site>, owner: &str, limits: Limits) -> Arc<Pod> {
-    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None }).await.expect("pod")
+    Pod::create(site, PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, dirs: Vec::new() }).await.expect("pod")
 }
 
 fn program(site: &Site, args: &[&str], bounded: bool) -> Program {

@@ -260,3 +260,107 @@ fn on_and_off_is_on_and_off_ten_times_as_fast() {
     }
     assert_eq!(schedule["speed"], 10.0);
 }
+
+/// A disk that is filled below a program that writes to it, and an episode that keeps its files where its host does.
+const ROOMS: &str = r#"
+name: rooms
+description: for tests
+backoff: 1s
+workloads:
+  logs: {disk: 64MiB, program: {behaviour: log-writer, file: "@work/app.log", rate: 100}}
+  store: {program: {behaviour: compaction, dir: "@work", segment_mib: 1, rate_mib: 1, seconds: 600}}
+acts:
+  fill:
+    kind: disk_fill
+    role: attack
+    says: fills
+    do: {program: {behaviour: disk-fill, dir: "@work", mib_per_second: 64}}
+    placebo: {program: {behaviour: disk-fill, dir: "@work", most_mib: 1}}
+    needs: {disk: 64MiB}
+  merge:
+    kind: disk_fill
+    role: look-alike
+    says: merges
+    do: {program: {behaviour: compaction, dir: "@work", segment_mib: 1, rate_mib: 1}}
+phases:
+  - name: all
+    lasts: 14s
+    episodes:
+      - {act: fill, in: logs, placement: inside, at: 1s, lasts: 5s}
+      - {act: merge, in: store, placement: inside, at: 1s, lasts: 8s}
+"#;
+
+#[test]
+fn a_disk_that_was_filled_has_room_again_and_an_episode_has_its_own_files() {
+    let Some(schedule) = schedule_of("rooms", ROOMS, "local", &[]) else { return };
+
+    has_rooms(&schedule);
+}
+
+#[test]
+fn a_disk_that_was_filled_has_room_again_and_an_episode_has_its_own_files_in_a_containerd() {
+    let Some(schedule) = schedule_of("rooms", ROOMS, "containerd", &[]) else { return };
+
+    has_rooms(&schedule);
+}
+
+fn has_rooms(schedule: &Value) {
+    let episodes = list(schedule, "episodes");
+    let episode = |act: &str| episodes.iter().find(|one| one["act"] == act).unwrap_or_else(|| panic!("no {act}"));
+    let lives_of = |pod: &Value| -> Vec<&Value> {
+        list(schedule, "lives").iter().filter(|life| life["pod_uid"] == *pod && life["sandbox"] == false).collect()
+    };
+    let host = lives_of(&episode("fill")["pod_uid"]);
+    assert!(host.len() >= 2 && host[0]["failed"] == true, "the disk was full: {host:?}");
+    assert_eq!(host[host.len() - 1]["failed"], false, "and is not any more: {host:?}");
+
+    let merge = episode("merge");
+    assert_eq!(text(merge, "ended_early"), "", "the host's lock is another one: {merge}");
+    let host = lives_of(&merge["pod_uid"]);
+    assert_eq!(host.len(), 1, "nobody took its files: {host:?}");
+}
+
+/// Two episodes in a container that fails now and then: one that finds it in back-off and then running, one that finds it in back-off only.
+const BACK_OFF: &str = r#"
+name: back-off
+description: for tests
+backoff: 6s
+workloads:
+  web: {program: {behaviour: web, address: "@self"}}
+  one: {program: {behaviour: fail, after_ms: 1000}}
+targets: {service: ["@web:8080"]}
+acts:
+  work: {kind: mining, role: look-alike, says: works, do: {program: {behaviour: worker, target: $service}}}
+  more: {kind: mining, role: look-alike, says: works, do: {program: {behaviour: worker, target: $service}}}
+phases:
+  - name: all
+    lasts: 16s
+    episodes:
+      - {act: work, in: one, placement: inside, at: 5s, lasts: 7s}
+      - {act: more, in: one, placement: inside, at: 13s, lasts: 2s}
+"#;
+
+#[test]
+fn a_container_in_back_off_is_waited_for_and_what_never_ran_is_not_recorded() {
+    let Some(schedule) = schedule_of("back-off", BACK_OFF, "local", &[]) else { return };
+
+    waits_for_containers(&schedule);
+}
+
+#[test]
+fn a_container_in_back_off_is_waited_for_and_what_never_ran_is_not_recorded_in_a_containerd() {
+    let Some(schedule) = schedule_of("back-off", BACK_OFF, "containerd", &[]) else { return };
+
+    waits_for_containers(&schedule);
+}
+
+fn waits_for_containers(schedule: &Value) {
+    let episodes = list(schedule, "episodes");
+    let [work] = episodes.as_slice() else { panic!("one of two ran: {episodes:?}") };
+    assert_eq!(text(work, "act"), "work");
+    let [span] = list(work, "spans").as_slice() else { panic!("it ran in one life: {work}") };
+    let life = list(schedule, "lives").iter().find(|life| life["container_id"] == span["container_id"]).expect("its life");
+    assert!(number(work, "start_unix_ms") >= number(life, "born_unix_ms"), "it began in {life}: {work}");
+    assert_eq!(number(span, "start_unix_ms"), number(work, "start_unix_ms"));
+    assert!(number(work, "stop_unix_ms") <= number(life, "gone_unix_ms"), "it ended with {life}: {work}");
+}

@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use vedette_proto::v1::Kind;
 
-use super::{Range, pods::Member};
+use super::{
+    Range,
+    pods::{Member, Start, make_room, remove_room},
+};
 use crate::{
     events::{Event, emit},
     now_unix_ms,
@@ -16,7 +19,8 @@ use crate::{
         program::Program,
         timeline::{Bursts, Episode},
     },
-    pod::NAMESPACE,
+    pod::{NAMESPACE, PodError},
+    runtime::RuntimeError,
     schedule::{Affected, Burst, EpisodeRecord},
 };
 
@@ -24,6 +28,8 @@ use crate::{
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// A program's own bound lies so far behind ours, in case we are slow.
 const SLACK_SECONDS: u64 = 2;
+/// Between two looks whether a container runs again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Process name of what is started inside somebody else's container.
 const INSIDE: &str = "helper";
 
@@ -33,6 +39,14 @@ struct Outcome {
     stop_unix_ms: i64,
     bursts: Vec<Burst>,
     ended_early: Option<String>,
+}
+
+/// Where an episode's program is started.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    host: &'a Member,
+    /// Its own directory there.
+    room: &'a str,
 }
 
 impl Range {
@@ -66,11 +80,23 @@ impl Range {
         let until = begin + episode.ends();
         let outcomes = futures::future::try_join_all(hosts.iter().map(|host| self.act(episode, host, until))).await?;
         emit(&Event::Stop { episode: &episode.name });
+        if episode.about == About::Own {
+            about = about.into_iter().zip(&outcomes).filter_map(|(member, outcome)| outcome.is_some().then_some(member)).collect();
+        }
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        if outcomes.is_empty() {
+            warn!(episode = episode.name, owner = episode.owner, "nothing of it ran: its container did not run all the time");
+            return Ok(());
+        }
         if episode.doing == Doing::Rollout {
             // Those that came are as much part of it as those that went.
             about.extend(self.pods.of(&episode.owner)?);
         }
         let record = self.record(episode, &about, &outcomes);
+        if record.spans.is_empty() {
+            warn!(episode = episode.name, owner = episode.owner, "nothing of it ran: the container was about to end");
+            return Ok(());
+        }
         let affected = self.affected(&record, episode, &hosts);
         {
             let mut schedule = self.site.schedule();
@@ -97,13 +123,15 @@ impl Range {
         Ok(about)
     }
 
-    /// Starts the episode's program in one pod, waits, and stops it.
-    async fn act(&self, episode: &Episode, host: &Arc<Member>, until: Instant) -> anyhow::Result<Outcome> {
-        let mut outcome = Outcome { start_unix_ms: now_unix_ms(), stop_unix_ms: 0, bursts: Vec::new(), ended_early: None };
+    /// Starts the episode's program in one pod, waits, and stops it. `None`: nothing of it ever ran.
+    async fn act(&self, episode: &Episode, host: &Arc<Member>, until: Instant) -> anyhow::Result<Option<Outcome>> {
+        let start_unix_ms = now_unix_ms();
+        let outcome = |stop_unix_ms| Outcome { start_unix_ms, stop_unix_ms, bursts: Vec::new(), ended_early: None };
         match (&episode.doing, episode.placement) {
             (Doing::Rollout, _) => {
                 self.pods.roll_out(&episode.owner).await?;
                 sleep_until(until).await;
+                Ok(Some(outcome(now_unix_ms())))
             }
             (doing, Placement::New) => {
                 let lives = match doing {
@@ -111,99 +139,116 @@ impl Range {
                     Doing::Lives(lives) => lives.clone(),
                     Doing::Rollout => Vec::new(),
                 };
-                host.pod.start(self.pods.lives(host, &lives, episode.own.as_ref(), seconds_to(until))?).await?;
+                host.pod.start(self.pods.lives(host, &lives, episode.own.as_ref(), &host.work, seconds_to(until))?).await?;
                 sleep_until(until).await;
-                outcome.stop_unix_ms = now_unix_ms();
+                let stop_unix_ms = now_unix_ms();
                 self.pods.remove(&episode.owner).await?;
+                Ok(Some(outcome(stop_unix_ms)))
             }
-            (Doing::Program(program), _) => self.beside(episode, program, host, until, &mut outcome).await?,
-            (Doing::Lives(lives), _) => self.instead(episode, lives, host, until, &mut outcome).await?,
+            (doing, _) => {
+                let room = make_room(host, &episode.name)?;
+                let place = Place { host, room: &room };
+                let acted = match doing {
+                    Doing::Program(program) => self.beside(episode, program, place, until).await,
+                    Doing::Lives(lives) => self.instead(episode, lives, place, until).await.map(Some),
+                    Doing::Rollout => Ok(None),
+                };
+                remove_room(&room).await;
+                acted
+            }
         }
-        if outcome.stop_unix_ms == 0 {
-            outcome.stop_unix_ms = now_unix_ms();
-        }
-        Ok(outcome)
     }
 
     /// A program beside the container's own, throughout or on and off.
-    async fn beside(
-        &self,
-        episode: &Episode,
-        program: &Program,
-        host: &Member,
-        until: Instant,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
-        if let Some(bursts) = episode.bursts.filter(|_| program.takes_bursts()) {
-            self.once(program, host, until, Some(bursts), outcome).await?;
-            outcome.bursts = rhythm(bursts, outcome.start_unix_ms, outcome.stop_unix_ms);
-            return Ok(());
-        }
-        let Some(bursts) = episode.bursts else { return self.once(program, host, until, None, outcome).await };
+    async fn beside(&self, episode: &Episode, program: &Program, place: Place<'_>, until: Instant) -> anyhow::Result<Option<Outcome>> {
+        let by_itself = episode.bursts.filter(|_| program.takes_bursts());
+        let start = Start { program, comm: INSIDE, work: place.room, seconds: 0, bursts: by_itself };
+        let Some(bursts) = episode.bursts.filter(|_| by_itself.is_none()) else {
+            let mut outcome = self.once(start, place.host, until).await?;
+            if let (Some(bursts), Some(outcome)) = (by_itself, &mut outcome) {
+                outcome.bursts = rhythm(bursts, outcome.start_unix_ms, outcome.stop_unix_ms);
+            }
+            return Ok(outcome);
+        };
+        let mut all: Option<Outcome> = None;
         loop {
             let stop = until.min(Instant::now() + bursts.on);
-            let start_unix_ms = now_unix_ms();
-            self.once(program, host, stop, None, outcome).await?;
-            outcome.bursts.push(Burst { start_unix_ms, stop_unix_ms: outcome.stop_unix_ms });
+            if let Some(one) = self.once(start, place.host, stop).await? {
+                let burst = Burst { start_unix_ms: one.start_unix_ms, stop_unix_ms: one.stop_unix_ms };
+                match &mut all {
+                    Some(all) => {
+                        all.bursts.push(burst);
+                        all.ended_early = all.ended_early.take().or(one.ended_early);
+                    }
+                    None => all = Some(Outcome { bursts: vec![burst], ..one }),
+                }
+            }
             let next = stop + bursts.off;
             sleep_until(until.min(next)).await;
             if next >= until {
-                outcome.stop_unix_ms = now_unix_ms();
-                return Ok(());
+                return Ok(all.map(|all| Outcome { stop_unix_ms: now_unix_ms(), ..all }));
             }
         }
     }
 
-    /// A program beside the container's own until an instant, or until it ends by itself.
-    async fn once(
-        &self,
-        program: &Program,
-        host: &Member,
-        until: Instant,
-        bursts: Option<Bursts>,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
-        let mut child = host.pod.exec(&self.pods.program(host, program, INSIDE, seconds_to(until), bursts)?)?;
+    /// A program beside the container's own until an instant, or until it ends by itself. A container that is between two lives is
+    /// waited for; `None`: in vain.
+    async fn once(&self, start: Start<'_>, host: &Member, until: Instant) -> anyhow::Result<Option<Outcome>> {
+        let (mut child, start_unix_ms) = loop {
+            let program = self.pods.program(host, Start { seconds: seconds_to(until), ..start })?;
+            let start_unix_ms = now_unix_ms();
+            match host.pod.exec(&program) {
+                Ok(child) => break (child, start_unix_ms),
+                Err(PodError::NotRunning(_) | PodError::Runtime(_, RuntimeError::Gone(_))) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() + AGAIN >= until {
+                sleep_until(until).await;
+                return Ok(None);
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
         let ended = tokio::select! {
             () = sleep_until(until) => None,
             status = child.wait() => Some(status?),
         };
-        outcome.stop_unix_ms = now_unix_ms();
+        let stop_unix_ms = now_unix_ms();
         match ended {
             None => child.kill().await.context("cannot stop a program inside a container")?,
             Some(status) => {
-                warn!(behaviour = program.behaviour, %status, "a program ended before it was stopped");
-                outcome.ended_early = Some(status.to_string());
+                let (behaviour, owner) = (&start.program.behaviour, &host.pod.spec.owner_name);
+                warn!(behaviour, owner, %status, "a program ended before it was stopped");
             }
         }
-        Ok(())
+        let ended_early = ended.map(|status| status.to_string());
+        Ok(Some(Outcome { start_unix_ms, stop_unix_ms, bursts: Vec::new(), ended_early }))
     }
 
     /// Programs in place of the container's own, throughout or on and off; its own again at the end.
-    async fn instead(&self, episode: &Episode, lives: &[Life], host: &Member, until: Instant, outcome: &mut Outcome) -> anyhow::Result<()> {
+    async fn instead(&self, episode: &Episode, lives: &[Life], place: Place<'_>, until: Instant) -> anyhow::Result<Outcome> {
+        let Place { host, room } = place;
         // Ending the present life is the first of several.
         let lives = if lives.len() > 1 { &lives[1..] } else { lives };
-        let own = self.pods.lives(host, &[Life::Own], episode.own.as_ref(), 0)?;
+        let own = self.pods.lives(host, &[Life::Own], episode.own.as_ref(), room, 0)?;
+        let mut outcome = Outcome { start_unix_ms: now_unix_ms(), stop_unix_ms: 0, bursts: Vec::new(), ended_early: None };
         loop {
             let stop = episode.bursts.map_or(until, |bursts| until.min(Instant::now() + bursts.on));
             let start_unix_ms = now_unix_ms();
-            host.pod.become_one(self.pods.lives(host, lives, episode.own.as_ref(), seconds_to(stop))?).await?;
+            host.pod.become_one(self.pods.lives(host, lives, episode.own.as_ref(), room, seconds_to(stop))?).await?;
             sleep_until(stop).await;
             let stop_unix_ms = now_unix_ms();
             if lives.last() != Some(&Life::Own) {
                 host.pod.become_one(own.clone()).await?;
             }
             let Some(bursts) = episode.bursts else {
-                outcome.stop_unix_ms = stop_unix_ms;
-                return Ok(());
+                return Ok(Outcome { stop_unix_ms, ..outcome });
             };
             outcome.bursts.push(Burst { start_unix_ms, stop_unix_ms });
             let next = stop + bursts.off;
+            sleep_until(until.min(next)).await;
             if next >= until {
-                sleep_until(until).await;
-                return Ok(());
+                return Ok(Outcome { stop_unix_ms: now_unix_ms(), ..outcome });
             }
-            sleep_until(next).await;
         }
     }
 

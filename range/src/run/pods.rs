@@ -25,10 +25,28 @@ use crate::{
 const FOREVER_SECONDS: u64 = 86_400;
 /// From the start of a new template's pod until the old one is stopped: its readiness, as a kubelet would probe it.
 const READY: Duration = Duration::from_secs(2);
+/// Attempts to remove a directory in which something may still be written, and the pause between two.
+const REMOVALS: u32 = 40;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 /// Host numbers below this belong to pods at once; a sweep leaves so many out behind the highest given.
 const POD_HOSTS_AHEAD: u8 = 16;
 /// The lowest host number of a pod, and the least that a sweep leaves out.
 const POD_HOSTS: (u8, u8) = (10, 60);
+
+/// A program to start, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// Name of its process.
+    pub comm: &'a str,
+    /// The directory that is its `@work`.
+    pub work: &'a str,
+    /// What it is told to last, seconds.
+    pub seconds: u64,
+    /// On and off by itself, if it can.
+    pub bursts: Option<Bursts>,
+}
 
 /// One pod of a workload.
 pub(super) struct Member {
@@ -37,7 +55,7 @@ pub(super) struct Member {
     /// Its number among its workload's.
     index: usize,
     /// Its own directory.
-    work: String,
+    pub work: String,
     /// The directory is a disk of its own.
     is_disk: bool,
 }
@@ -126,44 +144,45 @@ impl Pods {
         members.get(member.index % members.len()).cloned()
     }
 
-    /// The program of a plan for this pod, under a name of its process; on and off by itself if that is wanted and it can.
-    pub fn program(
-        &self,
-        member: &Member,
-        program: &Program,
-        comm: &str,
-        seconds: u64,
-        bursts: Option<Bursts>,
-    ) -> anyhow::Result<pod::Program> {
+    /// What is to be started in this pod.
+    pub fn program(&self, member: &Member, start: Start<'_>) -> anyhow::Result<pod::Program> {
         let address = |owner: &str| self.facing(member, owner).map(|other| other.pod.network.address.to_string());
         let around = Surroundings {
             own: member.pod.network.address.to_string(),
-            work: member.work.clone(),
+            work: start.work.to_owned(),
             shared: self.site.home.shared().to_string_lossy().into_owned(),
             pods: self.hosts(),
             allow: vec![self.site.network.subnet.to_string()],
             host_namespace: self.host_namespace.to_string(),
-            seconds,
-            bursts,
+            seconds: start.seconds,
+            bursts: start.bursts,
             address: &address,
         };
-        let args = program.arguments(&around).map_err(anyhow::Error::msg)?;
-        Ok(pod::Program { comm: comm.to_owned(), args })
+        let args = start.program.arguments(&around).map_err(anyhow::Error::msg)?;
+        Ok(pod::Program { comm: start.comm.to_owned(), args })
     }
 
-    /// Lives of an episode for this pod; `own` stands for the workload's ordinary program.
-    pub fn lives(&self, member: &Member, lives: &[Life], own: Option<&Program>, seconds: u64) -> anyhow::Result<Vec<pod::Program>> {
+    /// Lives of an episode for this pod, with their `@work`; the workload's ordinary program, or else `own`, keeps the pod's.
+    pub fn lives(
+        &self,
+        member: &Member,
+        lives: &[Life],
+        own: Option<&Program>,
+        work: &str,
+        seconds: u64,
+    ) -> anyhow::Result<Vec<pod::Program>> {
         let owner = &member.pod.spec.owner_name;
         let ordinary = self.workload(owner).ok().map(|workload| &workload.program).or(own);
         let one = |life: &Life| match life {
             Life::Own => self.ordinary(member, ordinary.with_context(|| format!("{owner} has no ordinary program (new_pods.program)"))?),
-            Life::Other(program) => self.program(member, program, owner, seconds, None),
+            Life::Other(program) => self.program(member, Start { program, comm: owner, work, seconds, bursts: None }),
         };
         lives.iter().map(one).collect()
     }
 
     fn ordinary(&self, member: &Member, program: &Program) -> anyhow::Result<pod::Program> {
-        self.program(member, program, &member.pod.spec.owner_name, FOREVER_SECONDS, None)
+        let comm = &member.pod.spec.owner_name;
+        self.program(member, Start { program, comm, work: &member.work, seconds: FOREVER_SECONDS, bursts: None })
     }
 
     fn workload(&self, name: &str) -> anyhow::Result<&Workload> {
@@ -185,7 +204,8 @@ impl Pods {
             Some(bytes) => disk::make(&home.disk(&name), &work, bytes).await?,
             None => std::fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?,
         }
-        let spec = PodSpec { owner_kind: kind.word(), owner_name: owner.to_owned(), limits, work: Some(work.clone()) };
+        let dirs = vec![work.clone(), home.shared()];
+        let spec = PodSpec { owner_kind: kind.word(), owner_name: owner.to_owned(), limits, dirs };
         let pod = Pod::create(&self.site, spec).await?;
         Ok(Arc::new(Member { pod, index, work: work.to_string_lossy().into_owned(), is_disk: disk_bytes.is_some() }))
     }
@@ -209,6 +229,28 @@ impl Pods {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Member>>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A directory of its own for an episode below a pod's, so on the same disk, and removed after it: what a killed program leaves on a
+/// disk would fail the pod's own program from then on, and two programs in one directory would find each other's files.
+pub(super) fn make_room(member: &Member, episode: &str) -> anyhow::Result<String> {
+    // No behaviour names its own files so.
+    let room = format!("{}/of-{episode}", member.work);
+    std::fs::create_dir_all(&room).with_context(|| format!("cannot create {room}"))?;
+    Ok(room)
+}
+
+/// Removes it while its last programs may still be dying; what cannot be removed goes with the run.
+///
+/// Not on another thread: the run's mounts may be in a mount namespace of this one.
+pub(super) async fn remove_room(room: &str) {
+    for _ in 0..REMOVALS {
+        match std::fs::remove_dir_all(room) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tokio::time::sleep(REMOVAL_PAUSE).await,
+            _ => return,
+        }
+    }
+    warn!(room, "cannot remove what an episode left");
 }
 
 /// Workloads so that those come first that others send to; where they send to each other, the plan's order stays.

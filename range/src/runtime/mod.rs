@@ -6,8 +6,8 @@
 //! run [`crate::clean::remove`] ends whatever still runs, as it does after a run that was killed.
 //!
 //! Call it on the thread that makes the disks and starts the pods: with containerd that thread gets a mount namespace of its
-//! own, so that every mount of the run is gone with the run's last process, however it ended. A pod's own directory (its disk,
-//! or a plain directory below [`Home::dir`]) is [`crate::pod::PodSpec::work`]; containers see it under the same path.
+//! own, so that every mount of the run is gone with the run's last process, however it ended. What a pod's programs write to (its
+//! disk, or plain directories below [`Home::dir`]) is named in [`crate::pod::PodSpec::dirs`]; containers see it under the same paths.
 //!
 //! A container of containerd has the host's `/usr`, `/lib`, `/bin` and so on read-only, a writable root that starts empty, and
 //! nothing else of the host: what a behaviour keeps belongs below its work directory, or in the container's own `/tmp`.
@@ -92,8 +92,8 @@ pub struct PodPlace {
     pub cgroup: String,
     /// Limits of the container.
     pub limits: Limits,
-    /// Its own directory, which the container sees under the same path.
-    pub work: Option<PathBuf>,
+    /// Directories that the container sees under the same paths.
+    pub dirs: Vec<PathBuf>,
     /// Its network, made already.
     pub network: PodNetwork,
 }

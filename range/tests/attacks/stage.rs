@@ -65,7 +65,7 @@ impl Stage {
 
     /// A pod whose container is not there yet.
     pub async fn pod(&self, owner: &str, limits: Limits) -> Actor {
-        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None };
+        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, dirs: vec![self.site.home.work()] };
         let pod = Pod::create(&self.site, spec).await.expect("pod");
         let mut actor = Actor {
             pod,

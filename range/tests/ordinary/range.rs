@@ -82,7 +82,7 @@ impl Range {
     }
 
     pub async fn limited(&self, owner: &str, command: &str, limits: Limits) -> Watched {
-        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, work: None };
+        let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits, dirs: vec![self.site.home.work()] };
         let pod = Pod::create(&self.site, spec).await.expect("pod");
         self.pods.lock().expect("pods").push(Arc::clone(&pod));
         let dir = self.site.home.work().join(owner);

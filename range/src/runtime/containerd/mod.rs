@@ -67,8 +67,7 @@ impl Containerd {
         mounts.extend(HOST_ETC.iter().map(|name| Path::new("/etc").join(name)));
         // The links that give processes their names, and what they lead to.
         mounts.extend([home.bin(), home.executable().to_owned()]);
-        let mut mounts: Vec<_> = mounts.into_iter().filter(|path| path.exists()).map(|path| mount(&path, true)).collect();
-        mounts.push(mount(&home.shared(), false));
+        let mounts = mounts.into_iter().filter(|path| path.exists()).map(|path| mount(&path, true)).collect();
         Ok(Self { cgroups: cgroups.clone(), home: home.clone(), daemon, mounts })
     }
 
@@ -99,7 +98,7 @@ impl Containerd {
     ) -> Result<Container, RuntimeError> {
         let path = self.home.program(&program.comm)?;
         let mut mounts = self.mounts.clone();
-        mounts.extend(pod.work.as_deref().map(|work| mount(work, false)));
+        mounts.extend(pod.dirs.iter().map(|dir| mount(dir, false)));
         let (pod_config, config) = (self.sandbox_config(pod), cri::container(pod, program, &path, attempt, mounts));
         let log = Path::new(&pod_config.log_directory).join(&config.log_path);
         let request =
