@@ -1,18 +1,22 @@
 //! What the agent costs beside bare reads of the same files: `agent_bench [SECONDS] [CONTAINERS]`, as root on cgroup v1. Prints JSON.
 //!
 //! It makes containers, each with a live process in its own network namespace, a tenth of them busy, one more every second; runs the agent with TLS
-//! and outbox against an acknowledging door in a third process; then reads the same files as often for as long.
+//! and outbox against an acknowledging door in a third process; then reads the same files as often for as long: those of the containers, those of the
+//! node, the list of processes, and once each those of the containers that live for less than a second.
 #![allow(clippy::unwrap_used)]
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{BufRead, Write},
     net::SocketAddr,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     pin::Pin,
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,6 +46,17 @@ const SLOW: [(&str, &str); 9] = [
 ];
 const NET_SLOW: [&str; 6] = ["snmp", "raw", "raw6", "packet", "arp", "sockstat"];
 const NET_RARE: [&str; 2] = ["netstat", "snmp6"];
+/// Read of a new process once: whose it is and what it is called.
+const NEW_PROCESS: [&str; 2] = ["cgroup", "status"];
+const NODE_FAST: [&str; 4] = ["stat", "loadavg", "meminfo", "1/net/dev"];
+const NODE_SLOW: [&str; 6] = [
+    "pressure/cpu",
+    "pressure/memory",
+    "pressure/io",
+    "diskstats",
+    "sys/net/netfilter/nf_conntrack_count",
+    "sys/net/netfilter/nf_conntrack_max",
+];
 
 fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -117,7 +132,8 @@ fn door(folder: &Path, address: SocketAddr) -> anyhow::Result<()> {
     })
 }
 
-/// Reads the files listed (`<every> <path>` a line) at 1 Hz from open descriptors, and prints the CPU time in seconds.
+/// Reads the files listed (`<every> <path>` a line) at 1 Hz from open descriptors, and prints the CPU time in seconds. Whatever else a second brings
+/// comes as a line of paths on the standard input: each is opened and read once.
 fn preads(list: &Path, seconds: u64) -> anyhow::Result<()> {
     let text = fs::read_to_string(list)?;
     let files: Vec<(u64, File)> = text
@@ -131,12 +147,27 @@ fn preads(list: &Path, seconds: u64) -> anyhow::Result<()> {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
     };
+    let newcomers: &'static Mutex<Vec<String>> = Box::leak(Box::default());
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            newcomers.lock().unwrap().extend(line.split(' ').map(str::to_owned));
+        }
+    });
     let mut buffer = vec![0; 64 << 10];
+    let mut listing = vec![std::mem::MaybeUninit::uninit(); 32 << 10];
     let (start, before) = (Instant::now(), cpu());
     for tick in 0..seconds {
         for (place, (every, file)) in files.iter().enumerate() {
             // Spread over the ticks as the agent does.
             if (tick + place as u64).is_multiple_of(*every) {
+                let _ = file.read_at(&mut buffer, 0);
+            }
+        }
+        let processes = rustix::fs::openat(rustix::fs::CWD, "/proc", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
+        let mut processes = rustix::fs::RawDir::new(processes, &mut listing);
+        while processes.next().is_some() {}
+        for path in std::mem::take(&mut *newcomers.lock().unwrap()) {
+            if let Ok(file) = File::open(path) {
                 let _ = file.read_at(&mut buffer, 0);
             }
         }
@@ -214,7 +245,8 @@ fn measure(seconds: u64, containers: usize) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(3));
 
     let churning = AtomicBool::new(true);
-    let (lab_ref, churn) = (&lab, &churning);
+    let peer: Mutex<Option<ChildStdin>> = Mutex::new(None);
+    let (lab_ref, churn, peer) = (&lab, &churning, &peer);
     let (agent_cpu, resident, charged, bare) = std::thread::scope(|scope| -> anyhow::Result<_> {
         scope.spawn(move || {
             let mut place = 1_000_000;
@@ -222,6 +254,9 @@ fn measure(seconds: u64, containers: usize) -> anyhow::Result<()> {
                 place += 1;
                 let started = Instant::now();
                 if let Ok(mut child) = lab_ref.spawn(&container(place), true, "exec sleep 0.6") {
+                    if let Some(peer) = peer.lock().unwrap().as_mut() {
+                        let _ = writeln!(peer, "{}", of_newcomer(lab_ref, place, child.id()).join(" "));
+                    }
                     let _ = child.wait();
                 }
                 lab_ref.places(&container(place)).iter().for_each(|path| {
@@ -247,7 +282,12 @@ fn measure(seconds: u64, containers: usize) -> anyhow::Result<()> {
             agent.kill()?;
             agent.wait()?;
             write_list(&lab, containers, &folder.path().join("files"))?;
-            let output = Command::new(&me).args(["preads", &format!("{dir}/files"), &seconds.to_string()]).output()?;
+            let mut preads = Command::new(&me);
+            preads.args(["preads", &format!("{dir}/files"), &seconds.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut preads = preads.spawn()?;
+            *peer.lock().unwrap() = preads.stdin.take();
+            let output = preads.wait_with_output()?;
+            *peer.lock().unwrap() = None;
             let bare: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
             Ok((cpu, resident.unwrap_or(0.0) / 1_024.0, charged / 1_048_576.0, bare))
         })();
@@ -271,18 +311,30 @@ fn measure(seconds: u64, containers: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files that the agent reads of these containers, each with how often.
+/// The files that the agent reads of one container, each with how often.
+fn of_container(lab: &Lab, place: usize, pid: u32) -> Vec<(u32, String)> {
+    let cgroup = |(controller, file): &(&str, &str)| format!("/sys/fs/cgroup/{controller}/{}/{}/{file}", lab.name, container(place));
+    let net = |file: &&str| format!("/proc/{pid}/net/{file}");
+    let mut files = vec![(1, net(&"dev")), (5, format!("/proc/{pid}/stat"))];
+    files.extend(FAST.iter().map(|file| (1, cgroup(file))));
+    files.extend(SLOW.iter().map(|file| (5, cgroup(file))));
+    files.extend(NET_SLOW.iter().map(|file| (5, net(file))));
+    files.extend(NET_RARE.iter().map(|file| (10, net(file))));
+    files
+}
+
+/// The files that the agent reads of a container in the second in which it came.
+fn of_newcomer(lab: &Lab, place: usize, pid: u32) -> Vec<String> {
+    let process = NEW_PROCESS.iter().map(|file| format!("/proc/{pid}/{file}"));
+    of_container(lab, place, pid).into_iter().map(|(_, path)| path).chain(process).collect()
+}
+
+/// The files that the agent reads of what is there all the time, each with how often.
 fn write_list(lab: &Lab, containers: usize, list: &Path) -> anyhow::Result<()> {
-    let mut text = String::new();
-    for place in 0..containers {
-        let cgroup = |controller: &str, file: &str| format!("/sys/fs/cgroup/{controller}/{}/{}/{file}\n", lab.name, container(place));
-        let pid = lab.children[place].id();
-        FAST.iter().for_each(|(controller, file)| text.push_str(&format!("1 {}", cgroup(controller, file))));
-        text.push_str(&format!("1 /proc/{pid}/net/dev\n5 /proc/{pid}/stat\n"));
-        SLOW.iter().for_each(|(controller, file)| text.push_str(&format!("5 {}", cgroup(controller, file))));
-        NET_SLOW.iter().for_each(|file| text.push_str(&format!("5 /proc/{pid}/net/{file}\n")));
-        NET_RARE.iter().for_each(|file| text.push_str(&format!("10 /proc/{pid}/net/{file}\n")));
-    }
+    let of_containers = (0..containers).flat_map(|place| of_container(lab, place, lab.children[place].id()));
+    let node = NODE_FAST.iter().map(|file| (1, file)).chain(NODE_SLOW.iter().map(|file| (5, file)));
+    let of_node = node.map(|(every, file)| (every, format!("/proc/{file}")));
+    let text: String = of_containers.chain(of_node).map(|(every, path)| format!("{every} {path}\n")).collect();
     fs::write(list, text)?;
     Ok(())
 }

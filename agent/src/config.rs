@@ -42,7 +42,7 @@ pub struct SensorConfig {
     pub rare_every: u32,
     /// Most containers observed; more are counted and left out.
     pub max_containers: usize,
-    /// Most new processes looked at in one tick; the rest waits for the next.
+    /// Most processes of unknown containers looked at in one tick; the rest waits for a later one.
     pub max_processes_per_tick: usize,
     /// Cgroups to observe besides containers.
     pub watch: Vec<WatchConfig>,
@@ -122,7 +122,7 @@ impl Default for SensorConfig {
             slow_every: 5,
             rare_every: 10,
             max_containers: 2_000,
-            max_processes_per_tick: 500,
+            max_processes_per_tick: 2_000,
             watch: Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! The agent's own metrics. Every limit and every loss has a counter here.
+//! The agent's own metrics, as OpenMetrics wants them: base units last, counters without their `_total` (the encoder adds it). Every limit and every
+//! loss has a counter here, and one for each reason from the start: a rate needs a zero to begin with.
 
 use prometheus_client::{
     collector::Collector,
@@ -8,9 +9,32 @@ use prometheus_client::{
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::Histogram,
+        info::Info,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
+
+/// Why batches are dropped.
+const DROPPED: [&str; 6] = ["spool full", "too old", "spool write failed", "refused", "damaged", "sequence given twice"];
+/// Limits that leave something out.
+const LIMITS: [&str; 14] = [
+    "containers",
+    "containers_per_pod",
+    "pods",
+    "nested_in_container",
+    "cgroup_directories",
+    "inotify_watches",
+    "inotify_queue",
+    "open_files",
+    "processes",
+    "processes_per_tick",
+    "processes_per_pod",
+    "process_facts",
+    "promoted_pods",
+    "peers_per_second",
+];
+/// Why streams fail.
+const FAILURES: [&str; 4] = ["file", "connect", "refused", "ended"];
 
 /// One label: why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +50,13 @@ pub struct UnreadableFile {
     pub file: &'static str,
     /// `missing`, `denied`, `ended`, `limit` or `other`.
     pub reason: &'static str,
+}
+
+/// Whose network a pod has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodNetwork {
+    /// `own`, `host`, or `unknown` where no process of it was seen.
+    pub network: &'static str,
 }
 
 /// Everything the agent counts about itself.
@@ -45,8 +76,8 @@ pub struct Metrics {
     pub missed_ticks: Counter,
     /// Containers observed now.
     pub containers: Gauge,
-    /// Pods whose sandbox is known, by how their network is read.
-    pub pods: Family<Reason, Gauge>,
+    /// Pods with containers now, and containers outside any, by whose network they have.
+    pub pods: Family<PodNetwork, Gauge>,
     /// Restarts counted.
     pub restarts: Counter,
     /// Batches waiting.
@@ -77,7 +108,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self {
+        let metrics = Self {
             observations: Counter::default(),
             node_observations: Counter::default(),
             acknowledged_observations: Counter::default(),
@@ -100,7 +131,18 @@ impl Default for Metrics {
             connected: Gauge::default(),
             // A tick of a full node takes 5-20 ms; a second would be late.
             tick_seconds: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
+        };
+        for reason in DROPPED {
+            drop(metrics.dropped_batches.get_or_create(&Reason { reason }));
+            drop(metrics.dropped_observations.get_or_create(&Reason { reason }));
         }
+        for reason in LIMITS {
+            drop(metrics.limited.get_or_create(&Reason { reason }));
+        }
+        for reason in FAILURES {
+            drop(metrics.stream_failures.get_or_create(&Reason { reason }));
+        }
+        metrics
     }
 }
 
@@ -118,55 +160,56 @@ impl Metrics {
     /// A registry that serves them all.
     #[must_use]
     pub fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("vedette_agent");
-        registry.register("observations", "Container rows put into the outbox", self.observations.clone());
-        registry.register("node_observations", "Node rows put into the outbox", self.node_observations.clone());
-        registry.register(
-            "acknowledged_observations",
-            "Container rows that the aggregator acknowledged",
-            self.acknowledged_observations.clone(),
-        );
+        let mut all = Registry::default();
+        let registry = all.sub_registry_with_prefix("vedette_agent");
+        registry.register("build", "Version of the agent", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("observations", "Container rows made", self.observations.clone());
+        registry.register("node_observations", "Node rows made", self.node_observations.clone());
+        let help = "Container rows that the aggregator acknowledged";
+        registry.register("acknowledged_observations", help, self.acknowledged_observations.clone());
         registry.register("ticks", "Ticks", self.ticks.clone());
         registry.register("late_ticks", "Ticks more than 1.5 intervals after the one before", self.late_ticks.clone());
         registry.register("missed_ticks", "Ticks that never came because another took their time", self.missed_ticks.clone());
+        let help = "Time that the work of a tick took";
+        registry.register_with_unit("tick_duration", help, Unit::Seconds, self.tick_seconds.clone());
         registry.register("containers", "Containers observed now", self.containers.clone());
-        registry.register("pods", "Pods by how their network is read", self.pods.clone());
+        registry.register("pods", "Pods with containers now, and containers outside any, by whose network they have", self.pods.clone());
         registry.register("restarts", "Containers that took the place of one that ended", self.restarts.clone());
         registry.register("outbox_batches", "Batches that wait for acknowledgement", self.outbox_batches.clone());
-        registry.register("outbox_bytes", "Bytes of the spool", self.outbox_bytes.clone());
-        registry.register(
-            "spool_writable",
-            "1 while the spool can be written; at 0 the newest batches are in memory only, and still sent",
-            self.spool_writable.clone(),
-        );
-        registry.register("dropped_observations", "Container rows dropped", self.dropped_observations.clone());
-        registry.register("dropped_batches", "Batches dropped", self.dropped_batches.clone());
-        registry.register("unreadable", "Kernel files that could not be read", self.unreadable.clone());
-        registry.register("limited", "Things left out because a limit was hit", self.limited.clone());
-        registry.register("promotions", "Times a pod began to be read with all tiers on every tick", self.promotions.clone());
+        registry.register_with_unit("outbox", "Size of the spool on disk", Unit::Bytes, self.outbox_bytes.clone());
+        let help = "1 while the spool can be written; at 0 the newest batches are in memory only, and still sent";
+        registry.register("spool_writable", help, self.spool_writable.clone());
+        registry.register("dropped_observations", "Container rows dropped; history states the hole", self.dropped_observations.clone());
+        registry.register("dropped_batches", "Batches dropped; history states the hole", self.dropped_batches.clone());
+        registry.register("unreadable_files", "Times that a kernel file could not be read", self.unreadable.clone());
+        registry.register("limited", "Times that a limit left something out", self.limited.clone());
+        registry.register("promotions", "Times that a pod began to be read with all tiers on every tick", self.promotions.clone());
         registry.register("open_files", "Kernel files kept open", self.open_files.clone());
         registry.register("stream_failures", "Streams to the aggregator that failed", self.stream_failures.clone());
         registry.register("connected", "1 while a stream to the aggregator is established", self.connected.clone());
-        registry.register("tick_seconds", "Time that the work of a tick took", self.tick_seconds.clone());
-        registry.register_collector(Box::new(OwnProcess));
-        registry
+        all.register_collector(Box::new(OwnProcess { started: std::time::SystemTime::now() }));
+        all
     }
 }
 
-/// CPU time and memory of this process, read when asked for.
+/// What every process tells of itself, under the names that every process uses; read when asked for.
 #[derive(Debug)]
-struct OwnProcess;
+struct OwnProcess {
+    started: std::time::SystemTime,
+}
 
 impl Collector for OwnProcess {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let cpu = ConstCounter::new(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9);
-        let described = encoder.encode_descriptor("process_cpu_seconds", "CPU time of the agent", None, cpu.metric_type())?;
-        cpu.encode(described)?;
-        if let Some(bytes) = resident_bytes() {
-            let resident = ConstGauge::new(bytes);
-            let described =
-                encoder.encode_descriptor("process_resident_memory_bytes", "Resident memory of the agent", None, resident.metric_type())?;
+        let (seconds, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));
+        cpu.encode(encoder.encode_descriptor("process_cpu", "CPU time of the process.", seconds, cpu.metric_type())?)?;
+        let started = self.started.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let started = ConstGauge::new(started);
+        started.encode(encoder.encode_descriptor("process_start_time", "Start, since 1970.", seconds, started.metric_type())?)?;
+        if let Some(resident) = resident_bytes() {
+            let resident = ConstGauge::new(resident);
+            let described = encoder.encode_descriptor("process_resident_memory", "Resident memory.", bytes, resident.metric_type())?;
             resident.encode(described)?;
         }
         Ok(())
@@ -178,4 +221,75 @@ fn resident_bytes() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = text.split_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(i64::try_from(rustix::param::page_size()).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_is_described_and_named_as_open_metrics_wants_it() {
+        let metrics = Metrics::default();
+        metrics.pods.get_or_create(&PodNetwork { network: "own" }).set(3);
+        metrics.unreadable("io", "denied");
+        let mut text = String::new();
+
+        prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
+
+        assert!(text.ends_with("# EOF\n"));
+        let mut described: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for line in text.lines() {
+            if let Some((keyword, rest)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(' ')) {
+                let (name, value) = rest.split_once(' ').unwrap();
+                assert!(!value.trim_matches('.').is_empty(), "{line}");
+                let known = described.entry(name).or_default();
+                known.push(keyword);
+                if keyword == "TYPE" {
+                    known.push(value);
+                }
+                assert!(name.starts_with("vedette_agent_") || name.starts_with("process_"), "{name}");
+            } else if line != "# EOF" {
+                let name = line.split(['{', ' ']).next().unwrap();
+                let ends = ["", "_total", "_info", "_bucket", "_sum", "_count"];
+                let family = ends.iter().find_map(|end| described.get_key_value(name.strip_suffix(end)?));
+                let (family, keywords) = family.unwrap_or_else(|| panic!("{name} is not described"));
+                assert!(keywords.contains(&"HELP") && keywords.contains(&"TYPE"), "{family}: {keywords:?}");
+                assert_eq!(keywords.contains(&"counter"), name.ends_with("_total"), "{name}");
+                let unit = ["_seconds", "_bytes"].iter().any(|unit| family.ends_with(unit));
+                assert_eq!(keywords.contains(&"UNIT"), unit, "{family}: {keywords:?}");
+            }
+        }
+        for line in [
+            "vedette_agent_build_info{version=\"0.1.0\"} 1",
+            "vedette_agent_pods{network=\"own\"} 3",
+            "vedette_agent_limited_total{reason=\"nested_in_container\"} 0",
+            "vedette_agent_dropped_batches_total{reason=\"refused\"} 0",
+            "vedette_agent_unreadable_files_total{file=\"io\",reason=\"denied\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+        }
+        assert!(text.contains("\nprocess_cpu_seconds_total ") && text.contains("\nprocess_resident_memory_bytes "), "{text}");
+    }
+
+    #[test]
+    fn every_reason_that_is_counted_has_a_zero_to_begin_with() {
+        let source = [
+            include_str!("sensor/read.rs"),
+            include_str!("sensor/mod.rs"),
+            include_str!("sensor/lifecycle.rs"),
+            include_str!("sensor/process_map.rs"),
+            include_str!("tree.rs"),
+            include_str!("files.rs"),
+            include_str!("processes.rs"),
+        ]
+        .concat();
+
+        let counted: Vec<&str> = source.split("limited(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+
+        assert!(counted.len() >= LIMITS.len(), "{counted:?}");
+        assert!(counted.iter().all(|reason| LIMITS.contains(reason)), "{counted:?}");
+        assert!(LIMITS.iter().all(|reason| counted.contains(reason)), "{counted:?}");
+    }
 }

@@ -79,45 +79,73 @@ pub fn pod_uid(name: &str) -> Option<String> {
     (groups.eq([8, 4, 4, 4, 12]) && dashed.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())).then_some(dashed)
 }
 
-/// Reads a path below the cgroup root; `None` when its last element is no container.
-#[must_use]
-pub fn identify(path: &str) -> Option<Identity> {
-    let last = path.rsplit('/').next()?;
-    let Element::Container { id, runtime } = element(last) else { return None };
-    let parent_is = |name: &str| path.rsplit('/').nth(1) == Some(name);
-    let runtime = match runtime {
-        "" if parent_is("docker") => "docker",
-        "" if parent_is("libpod_parent") => "podman",
-        runtime => runtime,
-    };
-    // The nearest pod above; with the mismatched form the element itself names it.
-    let mut end = path.len();
-    loop {
-        let name = path[..end].rsplit('/').next().unwrap_or_default();
-        if let Some(pod_uid) = pod_uid(name) {
-            let pod_path = path[..end].to_owned();
-            return Some(Identity { container_id: id.to_owned(), runtime, pod_uid, pod_path });
-        }
-        // A container above this one: what is above that is the other's pod.
-        if end != path.len() && matches!(element(name), Element::Container { .. }) {
-            break;
-        }
-        match path[..end].rfind('/') {
-            Some(slash) => end = slash,
-            None => break,
-        }
-    }
-    Some(Identity { container_id: id.to_owned(), runtime, pod_uid: String::new(), pod_path: String::new() })
+/// The root of a kubelet's pods: `kubepods`, also below a configured cgroup root.
+fn is_kubepods(name: &str) -> bool {
+    matches!(name, "kubepods" | "kubepods.slice") || name.ends_with("-kubepods.slice")
 }
 
-/// Whether a directory inside a container may hold further containers: a node in a container (KinD) or a runtime in one.
+/// Between the root and a pod that is not guaranteed its resources.
+fn is_quality_of_service(name: &str) -> bool {
+    matches!(name, "burstable" | "besteffort") || name.ends_with("kubepods-burstable.slice") || name.ends_with("kubepods-besteffort.slice")
+}
+
+/// Whether an element is a pod where a kubelet makes pods: directly below the root or a class. Anybody may call a cgroup so elsewhere.
+fn is_pods_place(above: &[&str]) -> bool {
+    match above {
+        [.., root, class] if is_quality_of_service(class) => is_kubepods(root),
+        [.., root] => is_kubepods(root),
+        [] => false,
+    }
+}
+
+/// Reads a path below the cgroup root; `None` when it is no container: its last element names none, or lies within a container.
 ///
-/// Everything else below a container is the container's own affair and is not walked, however large it is.
+/// What is above the first container of a path was made by the kubelet, the runtime or the system. What is below it can have been made by
+/// whoever is in that container, under any name: it is never a container or a pod of its own.
 #[must_use]
-pub fn may_nest(name: &str) -> bool {
-    matches!(name, "kubelet" | "kubelet.slice" | "docker" | "libpod_parent" | "machine.slice" | "system.slice" | "besteffort" | "burstable")
-        || name.starts_with("kubepods")
-        || name.contains("-kubepods")
+pub fn identify(path: &str) -> Option<Identity> {
+    let elements: Vec<&str> = path.split('/').collect();
+    let (last, above) = elements.split_last()?;
+    let Element::Container { id, runtime } = element(last) else { return None };
+    if above.iter().any(|name| !matches!(element(name), Element::Other)) {
+        return None;
+    }
+    let runtime = match (runtime, above.last()) {
+        ("", Some(&"docker")) => "docker",
+        ("", Some(&"libpod_parent")) => "podman",
+        (runtime, _) => runtime,
+    };
+    // Users make cgroups below their slice as they like; no kubelet does.
+    let by_users = above.first() == Some(&"user.slice");
+    let pod = match above.split_last() {
+        Some((pod, above)) if !by_users && is_pods_place(above) => pod_uid(pod).map(|uid| (uid, path.len() - last.len() - 1)),
+        _ => None,
+    };
+    // With the mismatched form the element itself names the pod.
+    let pod = pod.or_else(|| Some((pod_uid(last).filter(|_| !by_users && last.contains(':'))?, path.len())));
+    let (pod_uid, pod_path) = pod.map_or_else(Default::default, |(uid, end)| (uid, path[..end].to_owned()));
+    Some(Identity { container_id: id.to_owned(), runtime, pod_uid, pod_path })
+}
+
+/// Whether a path lies within a container.
+#[must_use]
+pub fn is_nested(path: &str) -> bool {
+    path.rsplit('/').skip(1).any(|name| matches!(element(name), Element::Container { .. }))
+}
+
+/// Whether a path lies directly within a pod, where only containers are.
+#[must_use]
+pub fn is_in_pod(path: &str) -> bool {
+    let elements: Vec<&str> = path.split('/').collect();
+    matches!(&elements[..], [above @ .., pod, _] if pod_uid(pod).is_some() && is_pods_place(above))
+}
+
+/// Whether a cgroup within a container calls itself what only a kubelet or a runtime makes outside of one: another runtime in the
+/// container, or a pretence. Neither is looked into.
+#[must_use]
+pub fn claims(name: &str) -> bool {
+    matches!(name, "kubelet" | "kubelet.slice" | "docker" | "libpod_parent")
+        || name.contains("kubepods")
         || pod_uid(name).is_some()
         || !matches!(element(name), Element::Other)
 }
@@ -155,14 +183,28 @@ mod tests {
     }
 
     #[test]
-    fn a_node_in_a_container_is_walked_into() {
-        check("docker/ID/kubelet/kubepods/burstable/podUID/ID", "", UID);
-        check(
-            "system.slice/docker-ID.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-            "containerd",
-            UID,
-        );
-        check("kubepods/burstable/podUID/ID/docker/ID", "docker", "");
+    fn what_is_within_a_container_is_no_container_and_no_pod() {
+        let other = "b1fbc318-347b-4575-a8b3-010c05abc66b";
+        let container = format!("kubepods/burstable/pod{UID}/{ID}");
+        for below in ["docker/ID", "ID", "kubepods/besteffort/podOTHER/ID", "podOTHER/ID", "kubepods-podOTHER.slice:cri-containerd:ID"] {
+            let path = format!("{container}/{}", below.replace("OTHER", other).replace("ID", &ID.replace('2', "3")));
+            assert_eq!((identify(&path), is_nested(&path)), (None, true), "{path}");
+        }
+        assert!(!is_nested(&container));
+        assert!(claims("docker") && claims("kubepods") && claims(ID) && claims(&format!("pod{UID}")) && !claims("init.scope"));
+    }
+
+    #[test]
+    fn a_pod_is_one_only_where_a_kubelet_makes_pods() {
+        check("lab/kubepods/podUID/ID", "", UID);
+        check("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope", "containerd", UID);
+        check("podUID/ID", "", "");
+        check("lab/podUID/ID", "", "");
+        check("kubepods/mine/podUID/ID", "", "");
+        check("kubepods/burstable/mine/podUID/ID", "", "");
+        check("user.slice/user-1000.slice/user@1000.service/kubepods/podUID/ID", "", "");
+        check("user.slice/user-1000.slice/user@1000.service/kubepods-podUID_.slice:cri-containerd:ID", "containerd", "");
+        assert!(is_in_pod(&format!("kubepods/pod{UID}/x")) && !is_in_pod(&format!("kubepods/pod{UID}")) && !is_in_pod("kubepods/x"));
     }
 
     #[test]
@@ -182,7 +224,7 @@ mod tests {
             let _ = identify(&path);
             let _ = identify(&format!("{prefix}{ID}{suffix}"));
             let _ = pod_uid(&format!("{prefix}-pod{suffix}.slice"));
-            let _ = may_nest(&path);
+            let _ = (is_nested(&path), is_in_pod(&path), claims(&path));
         }
     }
 }

@@ -26,8 +26,8 @@ pub struct Network {
     pub pid: Option<u32>,
     /// Whose network it is.
     pub kind: Kind,
-    /// Inode of the namespace, where the kernel lets us see it.
-    pub namespace: Option<u64>,
+    /// Its namespace.
+    pub namespace: Option<Namespace>,
     dev: KernelFile,
     snmp: KernelFile,
     raw: KernelFile,
@@ -35,6 +35,8 @@ pub struct Network {
     packet: KernelFile,
     arp: KernelFile,
     sockstat: KernelFile,
+    netstat: KernelFile,
+    snmp6: KernelFile,
 }
 
 impl Default for Network {
@@ -50,6 +52,8 @@ impl Default for Network {
             packet: KernelFile::default(),
             arp: KernelFile::default(),
             sockstat: KernelFile::default(),
+            netstat: KernelFile::default(),
+            snmp6: KernelFile::default(),
         }
     }
 }
@@ -87,11 +91,10 @@ impl Network {
             }
         }
         if rare {
-            // Not kept open: every open file costs 4.8 kB of kernel memory, and these two are read every tenth tick.
-            if let Some(text) = reader.read_once("net/netstat", place("net/netstat")).data() {
+            if let Some(text) = reader.read(&mut self.netstat, "net/netstat", place("net/netstat")).data() {
                 net::netstat(text, sample);
             }
-            if let Some(text) = reader.read_once("net/snmp6", place("net/snmp6")).data() {
+            if let Some(text) = reader.read(&mut self.snmp6, "net/snmp6", place("net/snmp6")).data() {
                 net::snmp6(text, sample);
             }
         }
@@ -99,8 +102,8 @@ impl Network {
 
     /// Closes everything and forgets the process.
     pub fn close(&mut self, reader: &mut Reader) {
-        let Self { dev, snmp, raw, raw6, packet, arp, sockstat, .. } = self;
-        for file in [dev, snmp, raw, raw6, packet, arp, sockstat] {
+        let Self { dev, snmp, raw, raw6, packet, arp, sockstat, netstat, snmp6, .. } = self;
+        for file in [dev, snmp, raw, raw6, packet, arp, sockstat, netstat, snmp6] {
             reader.close(file);
         }
         self.pid = None;
@@ -108,35 +111,33 @@ impl Network {
     }
 }
 
-/// Inode of a process's network namespace; `None` where the kernel does not let us see it.
+/// Identity of a network namespace among those that live: the inode of `net/dev` in it.
+///
+/// The link `/proc/PID/ns/net` tells the same, but only to whom may trace the process. The files below `/proc/PID/net` are open to all,
+/// and every namespace has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namespace(u64);
+
+/// The network namespace of a process; `None` once it is gone.
 #[must_use]
-pub fn namespace(proc: &str, pid: u32) -> Option<u64> {
-    namespace_of(&format!("{proc}/{pid}/ns/net"))
+pub fn namespace(proc: &str, pid: u32) -> Option<Namespace> {
+    let mut path = String::with_capacity(64);
+    process_file(&mut path, proc, pid, "net/dev");
+    namespace_of(&path)
 }
 
-fn namespace_of(path: &str) -> Option<u64> {
-    let link = std::fs::read_link(path).ok()?;
-    parse::number(link.as_os_str().as_encoded_bytes().strip_prefix(b"net:[")?)
+fn namespace_of(path: &str) -> Option<Namespace> {
+    rustix::fs::stat(path).ok().map(|stat| Namespace(stat.st_ino))
 }
 
 /// Whether a process is on the host's network, and whether its namespace has an interface besides lo.
-///
-/// Told by the namespace where it may be seen; otherwise by content: the same interfaces, with counters between two readings
-/// of the host's.
 pub fn look(reader: &mut Reader, proc: &str, pid: u32) -> Option<Look> {
-    let text =
-        |reader: &mut Reader| reader.read_once("net/dev", |text| process_file(text, proc, pid, "net/dev")).data().map(<[u8]>::to_vec);
-    let own = text(reader)?;
-    let has_interface = net::interfaces(&own).any(|(name, _)| name != b"lo");
-    let namespace = namespace(proc, pid);
-    if let (Some(own), Some(host)) = (namespace, namespace_of(&format!("{proc}/1/ns/net"))) {
-        return Some(Look { host: own == host, has_interface, namespace });
-    }
-    let host = |reader: &mut Reader| host_dev(reader, proc).map(<[u8]>::to_vec);
-    let before = host(reader)?;
-    let own = text(reader)?;
-    let after = host(reader)?;
-    Some(Look { host: same_interfaces(&before, &own, &after), has_interface, namespace })
+    let namespace = namespace(proc, pid)?;
+    let mut host = String::with_capacity(64);
+    host_dev_place(&mut host, proc);
+    let own = reader.read_once("net/dev", |text| process_file(text, proc, pid, "net/dev")).data()?;
+    let has_interface = net::interfaces(own).any(|(name, _)| name != b"lo");
+    Some(Look { host: namespace_of(&host)? == namespace, has_interface, namespace })
 }
 
 /// What a look at a process's network told.
@@ -146,56 +147,16 @@ pub struct Look {
     pub host: bool,
     /// There is an interface besides lo.
     pub has_interface: bool,
-    /// Inode of the namespace, where it may be seen.
-    pub namespace: Option<u64>,
+    /// Its namespace.
+    pub namespace: Namespace,
 }
 
-/// The node's `net/dev`: that of PID 1, since `/proc/net` is that of the reader.
-pub fn host_dev<'a>(reader: &'a mut Reader, proc: &str) -> Option<&'a [u8]> {
-    reader.read_once("net/dev", |text| host_dev_place(text, proc)).data()
-}
-
-/// Writes the path of the node's `net/dev`.
+/// Writes the path of the node's `net/dev`: that of PID 1, since `/proc/net` is that of the reader.
 pub fn host_dev_place(text: &mut String, proc: &str) {
     let first = format!("{proc}/1/net/dev");
     if std::fs::exists(&first).unwrap_or(false) {
         text.push_str(&first);
     } else {
         text.extend([proc, "/net/dev"]);
-    }
-}
-
-/// More interfaces than a pod has: with the same names in the same order it is the host, however far its counters moved meanwhile.
-const SURELY_HOST: usize = 4;
-
-fn same_interfaces(before: &[u8], own: &[u8], after: &[u8]) -> bool {
-    let names = |text| net::interfaces(text).map(|(name, _)| name);
-    if !names(before).eq(names(own)) || !names(after).eq(names(own)) {
-        return false;
-    }
-    let between = |low: u64, value: u64, high: u64| low <= value && value <= high;
-    names(own).count() >= SURELY_HOST
-        || net::interfaces(before).zip(net::interfaces(own)).zip(net::interfaces(after)).all(|(((_, low), (_, own)), (_, high))| {
-            between(low.rx_packets, own.rx_packets, high.rx_packets)
-                && between(low.tx_packets, own.tx_packets, high.tx_packets)
-                && between(low.rx_bytes, own.rx_bytes, high.rx_bytes)
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: &str = "Inter-|   Receive |  Transmit\n face |bytes\n";
-
-    fn dev(eth0_bytes: u64) -> Vec<u8> {
-        format!("{HEAD} lo: 5 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n eth0: {eth0_bytes} 9 0 0 0 0 0 0 70 8 0 0 0 0 0 0\n").into_bytes()
-    }
-
-    #[test]
-    fn counters_between_two_readings_of_the_host_are_the_hosts() {
-        assert!(same_interfaces(&dev(100), &dev(150), &dev(150)));
-        assert!(!same_interfaces(&dev(100), &dev(40), &dev(150)));
-        assert!(!same_interfaces(&dev(100), format!("{HEAD} lo: 5 1 0 0 0 0 0 0 5 1 0 0 0 0 0 0\n").as_bytes(), &dev(100)));
     }
 }

@@ -16,6 +16,21 @@ const LOOKS: u8 = 3;
 const STRANGER_LOOKS: u8 = 2;
 /// Most processes remembered; more are counted and left out.
 const MAX_KNOWN: usize = 65_536;
+/// An early look, of which there are several a tick, takes this part of a tick's processes.
+const EARLY_PART: usize = 8;
+
+/// What a look at a process told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// It is in no container that is known.
+    Nobodys,
+    /// It is in this one, and its name was read.
+    Named(u32),
+    /// It is in this one, still on its way to what it will be.
+    Unnamed(u32),
+    /// It is in this one, whose pod has had its share of this look: its turn comes.
+    Crowded(u32),
+}
 
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +40,16 @@ pub struct Known {
     /// The container that it is in, by the caller's index.
     pub container: Option<u32>,
     looks: u8,
+    /// The scan that found it.
+    since: u32,
+}
+
+impl Known {
+    /// Whether its name is taken as it is now.
+    #[must_use]
+    pub fn is_last_look(&self) -> bool {
+        self.looks + 1 >= LOOKS
+    }
 }
 
 /// Every process that is there.
@@ -35,8 +60,10 @@ pub struct Processes {
     known: Vec<Known>,
     next: Vec<Known>,
     gone: Vec<Known>,
+    pending: Vec<u32>,
+    unmapped: Vec<u32>,
     max_per_tick: usize,
-    turn: usize,
+    scans: u32,
 }
 
 impl Processes {
@@ -46,36 +73,83 @@ impl Processes {
     /// The kernel's, when the directory cannot be opened.
     pub fn new(proc: &str, max_per_tick: usize) -> Result<Self, Errno> {
         let directory = rustix::fs::openat(CWD, proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory, listing: Vec::new(), known: Vec::new(), next: Vec::new(), gone: Vec::new(), max_per_tick, turn: 0 })
+        Ok(Self {
+            directory,
+            listing: Vec::new(),
+            known: Vec::new(),
+            next: Vec::new(),
+            gone: Vec::new(),
+            pending: Vec::new(),
+            unmapped: Vec::new(),
+            max_per_tick,
+            scans: 0,
+        })
     }
 
     /// Lists the processes and calls `look` for those that are new or not settled: it says which container a process is in.
     /// Afterwards [`Self::gone`] has those that ended. An early look, before the tick, settles no process as nobody's.
     ///
+    /// Those whose container is known already come first and all, to have their names read; `look` limits them by pod.
+    ///
     /// # Errors
     /// The kernel's, when the directory cannot be read.
-    pub fn scan(&mut self, metrics: &Metrics, early: bool, mut look: impl FnMut(u32) -> Option<u32>) -> Result<(), Errno> {
+    pub fn scan(&mut self, metrics: &Metrics, early: bool, mut look: impl FnMut(&Known) -> Looked) -> Result<(), Errno> {
         self.list()?;
+        self.scans = self.scans.wrapping_add(1);
         self.merge(metrics);
-        let pending = self.known.iter().filter(|known| known.looks < LOOKS).count();
-        // Beyond the limit an even spread is looked at, so that one pod's thousands do not starve the rest.
-        let stride = pending.div_ceil(self.max_per_tick).max(1);
-        if stride > 1 {
-            metrics.limited("processes_per_tick");
-        }
-        self.turn += 1;
-        let unsettled = self.known.iter_mut().filter(|known| known.looks < LOOKS).skip(self.turn % stride).step_by(stride);
-        for known in unsettled {
-            let container = look(known.pid);
-            known.looks += u8::from(!early || container.is_some());
-            let stranger = container.is_none() && known.container.is_none() && known.looks >= STRANGER_LOOKS;
-            if stranger || (container.is_some() && known.container == container) {
+        let limit = if early { self.max_per_tick.div_ceil(EARLY_PART) } else { self.max_per_tick };
+        self.choose(limit, metrics);
+        for &place in &self.pending {
+            let known = &mut self.known[place as usize];
+            match look(known) {
+                Looked::Nobodys => {
+                    known.looks += u8::from(!early);
+                    if known.looks >= STRANGER_LOOKS {
+                        known.looks = LOOKS;
+                    }
+                }
                 // Seen twice in its container: what it is called now stays.
-                known.looks = LOOKS;
+                Looked::Named(container) if known.container == Some(container) => known.looks = LOOKS,
+                Looked::Named(container) | Looked::Unnamed(container) => {
+                    known.looks += 1;
+                    known.container = Some(container);
+                }
+                Looked::Crowded(container) => known.container = Some(container),
             }
-            known.container = container.or(known.container);
         }
         Ok(())
+    }
+
+    /// Chooses whom to look at. Of those whose container is not known there is a limit: beyond it, half are those that wait longest and half the
+    /// newest. A crowd that stays delays others no longer than it takes to look at it once, and one that comes and goes is gone before it
+    /// is looked at.
+    fn choose(&mut self, limit: usize, metrics: &Metrics) {
+        let Self { known, pending, unmapped, .. } = self;
+        pending.clear();
+        unmapped.clear();
+        for (place, known) in (0..).zip(&*known).filter(|(_, known)| known.looks < LOOKS) {
+            if known.container.is_some() { pending.push(place) } else { unmapped.push(place) }
+        }
+        // Whoever waits longest for a name has it first.
+        pending.sort_by_key(|&place| known[place as usize].since);
+        if unmapped.len() > limit {
+            metrics.limited("processes_per_tick");
+            // Those that came together are spread: neighbours by number often are of one pod.
+            unmapped.sort_unstable_by_key(|&place| {
+                let known = &known[place as usize];
+                (known.since, known.pid.reverse_bits())
+            });
+            unmapped.drain(limit - limit / 2..unmapped.len() - limit / 2);
+            unmapped.sort_unstable();
+        }
+        pending.append(unmapped);
+    }
+
+    /// Looks at a process no more.
+    pub fn settle(&mut self, pid: u32) {
+        if let Ok(place) = self.known.binary_search_by_key(&pid, |known| known.pid) {
+            self.known[place].looks = LOOKS;
+        }
     }
 
     /// The processes that ended since the scan before.
@@ -91,8 +165,8 @@ impl Processes {
 
     /// A container appeared whose processes may have been settled as nobody's: looks at those again.
     pub fn unsettle_strangers(&mut self) {
-        for known in self.known.iter_mut().filter(|known| known.container.is_none()) {
-            known.looks = known.looks.min(LOOKS - 1);
+        for known in self.known.iter_mut().filter(|known| known.container.is_none() && known.looks == LOOKS) {
+            (known.looks, known.since) = (LOOKS - 1, self.scans);
         }
     }
 
@@ -134,7 +208,7 @@ impl Processes {
             }
             match old.next_if(|known| known.pid == pid) {
                 Some(known) => self.next.push(known),
-                None if self.next.len() < MAX_KNOWN => self.next.push(Known { pid, container: None, looks: 0 }),
+                None if self.next.len() < MAX_KNOWN => self.next.push(Known { pid, container: None, looks: 0, since: self.scans }),
                 None => metrics.limited("processes"),
             }
         }
@@ -165,14 +239,14 @@ mod tests {
 
         for _ in 0..5 {
             processes
-                .scan(&metrics, false, |pid| {
-                    looked.push(pid);
-                    (pid == 30).then_some(9)
+                .scan(&metrics, false, |known| {
+                    looked.push(known.pid);
+                    if known.pid == 30 { Looked::Named(9) } else { Looked::Nobodys }
                 })
                 .unwrap();
         }
         std::fs::remove_dir(proc.path().join("30")).unwrap();
-        processes.scan(&metrics, false, |_| None).unwrap();
+        processes.scan(&metrics, false, |_| Looked::Nobodys).unwrap();
 
         looked.sort_unstable();
         assert_eq!(looked, [4, 4, 7, 7, 30, 30]);
@@ -180,23 +254,66 @@ mod tests {
         assert_eq!(processes.of(9).count(), 0);
     }
 
+    /// Looks as the sensor does, with a share of twenty for the crowd's pod; gives what was named.
+    fn scan(processes: &mut Processes, metrics: &Metrics, is_crowd: impl Fn(u32) -> bool) -> Vec<u32> {
+        let (mut named, mut share) = (Vec::new(), 0);
+        let look = |known: &Known| {
+            if !is_crowd(known.pid) {
+                named.push(known.pid);
+                return Looked::Named(1);
+            }
+            share += 1;
+            if share > 20 {
+                return Looked::Crowded(0);
+            }
+            named.push(known.pid);
+            Looked::Named(0)
+        };
+        processes.scan(metrics, false, look).unwrap();
+        named
+    }
+
     #[test]
-    fn a_crowd_is_looked_at_in_even_portions() {
+    fn a_crowd_that_stays_delays_another_no_longer_than_it_takes_to_look_at_it_once() {
         let pids: Vec<u32> = (1..=1_000).collect();
         let proc = tree(&pids);
         let metrics = Metrics::default();
         let mut processes = Processes::new(proc.path().to_str().unwrap(), 100).unwrap();
-        let mut looked = Vec::new();
+        // 500 is another's, and came together with the crowd.
+        let is_crowd = |pid| pid <= 1_000 && pid != 500;
 
-        processes
-            .scan(&metrics, false, |pid| {
-                looked.push(pid);
-                None
-            })
-            .unwrap();
+        let mut named = vec![scan(&mut processes, &metrics, is_crowd)];
+        std::fs::create_dir(proc.path().join("2000")).unwrap();
+        named.push(scan(&mut processes, &metrics, is_crowd));
+        assert!(named[1].contains(&2_000), "a newcomer is among the newest");
+        while named.len() < 120 {
+            named.push(scan(&mut processes, &metrics, is_crowd));
+        }
 
-        assert_eq!(looked.len(), 100);
-        assert!(looked.windows(2).all(|pair| pair[1] - pair[0] == 10));
-        assert_eq!(metrics.limited.get_or_create(&crate::metrics::Reason { reason: "processes_per_tick" }).get(), 1);
+        let first = |pid: u32| named.iter().position(|named| named.contains(&pid)).unwrap();
+        assert!(first(500) < 10, "after {} looks", first(500));
+        assert!(named.iter().all(|named| named.len() <= 20 + 2), "a pod has its share and no more");
+        assert!((1..=1_000).all(|pid| first(pid) < 110), "and everyone of the crowd has its turn");
+        assert!(metrics.limited.get_or_create(&crate::metrics::Reason { reason: "processes_per_tick" }).get() >= 9);
+    }
+
+    #[test]
+    fn a_crowd_that_comes_and_goes_does_not_keep_one_that_stays_from_being_looked_at() {
+        let proc = tree(&[5]);
+        let metrics = Metrics::default();
+        let mut processes = Processes::new(proc.path().to_str().unwrap(), 10).unwrap();
+        let mut named = Vec::new();
+
+        for round in 1..=20u32 {
+            let crowd: Vec<u32> = (0..200).map(|number| 1_000 * round + number).collect();
+            crowd.iter().for_each(|pid| std::fs::create_dir(proc.path().join(pid.to_string())).unwrap());
+            named.extend(scan(&mut processes, &metrics, |pid| pid != 5 && pid % 1_000 != 100));
+            // One that came with them stays.
+            let gone = crowd.iter().filter(|pid| **pid % 1_000 != 100);
+            gone.for_each(|pid| std::fs::remove_dir(proc.path().join(pid.to_string())).unwrap());
+        }
+
+        let stayed = (1..20u32).map(|round| 1_000 * round + 100);
+        assert!(stayed.chain([5]).all(|pid| named.contains(&pid)), "{named:?}");
     }
 }

@@ -346,7 +346,9 @@ struct Opened {
 
 /// Whether it is the message that is at fault: sending it again will not help.
 fn is_refusal(code: tonic::Code) -> bool {
-    matches!(code, tonic::Code::InvalidArgument | tonic::Code::OutOfRange | tonic::Code::FailedPrecondition)
+    use tonic::Code::{FailedPrecondition, InvalidArgument, OutOfRange, ResourceExhausted};
+    // The last of these is a batch beyond the aggregator's limits.
+    matches!(code, InvalidArgument | OutOfRange | FailedPrecondition | ResourceExhausted)
 }
 
 fn message(message: stream_request::Message) -> StreamRequest {

@@ -19,6 +19,7 @@ struct Tree {
     root: tempfile::TempDir,
     unified: bool,
     next_pid: u32,
+    subtree: String,
 }
 
 fn id(letter: char) -> String {
@@ -38,7 +39,7 @@ impl Tree {
             }
         }
         // The host's own network: what its first process sees.
-        let tree = Self { root, unified, next_pid: 100 };
+        let tree = Self { root, unified, next_pid: 100, subtree: String::new() };
         tree.write_dev(1, "eth0: 900000 900 0 0 0 0 0 0 7 7 0 0 0 0 0 0\n veth1: 5 5 0 0 0 0 0 0 5 5 0 0 0 0 0 0\n");
         tree
     }
@@ -83,7 +84,8 @@ impl Tree {
     /// What is announced, and the rows of the tick after.
     fn watch(&self, watch: &[(&str, &str)]) -> (Vec<ContainerAdded>, Vec<(u32, Observation)>, Batch) {
         let watch = watch.iter().map(|(name, glob)| WatchConfig { name: (*name).into(), glob: (*glob).into() }).collect();
-        let config = SensorConfig { root: self.root.path().to_owned(), watch, ..SensorConfig::default() };
+        let config =
+            SensorConfig { root: self.root.path().to_owned(), cgroup_subtree: self.subtree.clone(), watch, ..SensorConfig::default() };
         let clock = std::sync::atomic::AtomicU64::new(1_000_000);
         let clock = Box::new(move || clock.fetch_add(1_000, std::sync::atomic::Ordering::Relaxed));
         let mut sensor = Sensor::start(config, Metrics::default(), clock, 0, Vec::new(), 1).unwrap();
@@ -165,9 +167,43 @@ fn podman_on_v2() {
 }
 
 #[test]
-fn a_node_in_a_container() {
-    let inner = format!("docker/{}/kubelet/kubepods/burstable/podUID", id('a'));
-    check(false, &[("docker/ID", "systemd", "docker"), (&format!("{inner}/ID"), "pause", ""), (&format!("{inner}/ID"), "app", "")]);
+fn a_node_in_a_container_is_one_container_unless_it_is_the_subtree() {
+    let mut tree = Tree::new(false);
+    let node = format!("docker/{}", id('a'));
+    let pod = format!("{node}/kubelet/kubepods/burstable/pod{UID}");
+    tree.container(&node, "systemd", None);
+    tree.container(&format!("{pod}/{}", id('b')), "pause", None);
+    tree.container(&format!("{pod}/{}", id('c')), "app", None);
+
+    let (outside, ..) = tree.watch(&[]);
+    tree.subtree = node;
+    let (inside, ..) = tree.watch(&[]);
+
+    let found =
+        |added: &[ContainerAdded]| added.iter().map(|added| (added.container_id.clone(), added.pod_uid.clone())).collect::<Vec<_>>();
+    assert_eq!(found(&outside), [(id('a'), String::new())]);
+    assert_eq!(found(&inside), [(id('c'), UID.to_owned())]);
+}
+
+#[test]
+fn a_container_cannot_pass_its_processes_off_as_anothers() {
+    let mut tree = Tree::new(true);
+    let other = format!("kubepods/besteffort/pod{}/{}", UID.replace("a1f", "b1f"), id('b'));
+    let own = format!("kubepods/burstable/pod{UID}/{}", id('a'));
+    tree.container(&other, "app", None);
+    tree.container(&own, "web", None);
+    tree.container(&format!("{own}/{other}"), "miner", None);
+    tree.container(&format!("{own}/{}", id('b')), "scanner", Some(&format!("/../../burstable/pod{UID}/{}/{}", id('a'), id('b'))));
+
+    let (added, _, first) = tree.watch(&[]);
+
+    assert_eq!(added.len(), 2);
+    let of = |letter: char| {
+        let container = added.iter().find(|added| added.container_id == id(letter)).unwrap().container_ref;
+        let names = first.processes.iter().filter(|process| process.container_ref == container).map(|process| process.comm.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!((of('a'), of('b')), (vec!["web".to_owned(), "miner".into(), "scanner".into()], vec!["app".to_owned()]));
 }
 
 #[test]
@@ -188,8 +224,9 @@ fn a_watched_cgroup_is_observed_without_kubernetes_and_without_the_hosts_network
     let mut tree = Tree::new(true);
     let pid = tree.container("system.slice/db.service", "postgres", None);
     tree.container("system.slice/cron.service", "cron", None);
-    let host = fs::read(tree.root.path().join("proc/1/net/dev")).unwrap();
-    fs::write(tree.root.path().join(format!("proc/{pid}/net/dev")), host).unwrap();
+    let dev = |pid: u32| tree.root.path().join(format!("proc/{pid}/net/dev"));
+    fs::remove_file(dev(pid)).unwrap();
+    fs::hard_link(dev(1), dev(pid)).unwrap();
 
     let (added, rows, _) = tree.watch(&[("databases", "system.slice/db*")]);
 

@@ -23,19 +23,21 @@ fn everything_readable_is_read_without_any_privilege() {
     let folder = tempfile::tempdir().unwrap();
     let lab = format!("vedette-agent-pod-{}", std::process::id());
     let container = format!("{lab}/kubepods/poda1fbc318-347b-4575-a8b3-010c05abc66b/{}", "e".repeat(64));
+    let on_host = format!("{lab}/kubepods/podb1fbc318-347b-4575-a8b3-010c05abc66b/{}", "f".repeat(64));
     let pod = format!("{lab}/agent");
     let places = |path: &str| CONTROLLERS.map(|controller| Path::new("/sys/fs/cgroup").join(controller).join(path));
     let enter = |path: &str| places(path).map(|place| format!("echo $$ > {}/cgroup.procs", place.display())).join("\n");
-    for place in places(&container).iter().chain(&places(&pod)) {
+    for place in places(&container).iter().chain(&places(&on_host)).chain(&places(&pod)) {
         fs::create_dir_all(place).unwrap();
     }
     // A pair of interfaces inside a namespace of its own: the container has an interface besides lo.
-    let work = "ip link add eth0 type veth peer name far 2>/dev/null; ip link set eth0 up; ip link set lo up; while :; do :; done";
+    let work = "ip link add eth0 type veth peer name far 2>/dev/null; ip link set eth0 up; ip link set lo up; unshare --net sleep 60 & while :; do :; done";
     let mut worker = Command::new("unshare")
         .args(["--net", "sh", "-c", &format!("{}\n{work}", enter(&container))])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut neighbour = Command::new("sh").args(["-c", &format!("{}\nexec sleep 60", enter(&on_host))]).spawn().unwrap();
     let dir = folder.path().display();
     let binary = folder.path().join("vedette-agent");
     fs::copy(env!("CARGO_BIN_EXE_vedette-agent"), &binary).unwrap();
@@ -58,8 +60,13 @@ fn everything_readable_is_read_without_any_privilege() {
 
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
 
-    worker.kill().unwrap();
-    worker.wait().unwrap();
+    for child in [&mut worker, &mut neighbour] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // What the worker's shell began: its parent is gone.
+    let rest = format!("cat /sys/fs/cgroup/pids/{container}/cgroup.procs | xargs -r kill -9; sleep 0.2");
+    let _ = Command::new("sh").args(["-c", &rest]).stderr(Stdio::null()).status();
     for controller in CONTROLLERS {
         let _ = Command::new("find")
             .arg(format!("/sys/fs/cgroup/{controller}/{lab}"))
@@ -71,17 +78,29 @@ fn everything_readable_is_read_without_any_privilege() {
     let spool = OutboxConfig { dir: folder.path().join("spool"), ..OutboxConfig::default() };
     let outbox = Outbox::open(spool, "", Metrics::default()).unwrap();
     let (mut merged, mut node, mut names, mut next) = (Observation::default(), Observation::default(), Vec::new(), 1);
+    let (mut neighbours, mut of_neighbour) = (None, Observation::default());
     while let Some(batch) = outbox.read(next).unwrap() {
         next = batch.sequence + 1;
-        names.extend(batch.processes.iter().map(|process| (process.comm.clone(), process.uid)));
+        let on_host = batch.added.iter().find(|added| added.container_id.starts_with('f'));
+        neighbours = neighbours.or(on_host.map(|added| added.container_ref));
+        names.extend(batch.processes.iter().map(|process| (process.comm.clone(), process.uid, process.foreign_network_namespace)));
         let Some(block) = &batch.block else { continue };
         let block = Block::decode(block, 100).unwrap();
         for (reference, row) in block.container_refs.iter().zip(&block.rows) {
-            let into = if *reference == 0 { &mut node } else { &mut merged };
+            let into = match reference {
+                0 => &mut node,
+                reference if Some(*reference) == neighbours => &mut of_neighbour,
+                _ => &mut merged,
+            };
             row.iter().for_each(|(column, value)| into.set(column, value));
         }
     }
-    assert!(names.contains(&("sh".to_owned(), 0)), "processes are mapped from another PID and cgroup namespace: {names:?}\n{log}");
+    assert!(names.contains(&("sh".to_owned(), 0, false)), "processes are mapped from another PID and cgroup namespace: {names:?}\n{log}");
+    let mut foreign = names.iter().filter(|(.., foreign)| *foreign);
+    assert!(names.contains(&("sleep".to_owned(), 0, true)), "that process has left its pod's network: {names:?}\n{log}");
+    assert!(foreign.all(|(comm, ..)| comm == "sleep" || comm == "unshare"), "and no other: {names:?}\n{log}");
+    let network = (of_neighbour.get(Column::CpuUsageUs).is_some(), of_neighbour.get(Column::NetRxBytes));
+    assert_eq!(network, (true, None), "the host's network is nobody's: {of_neighbour:?}\n{log}");
     let absent: Vec<_> = Column::ALL
         .iter()
         .filter(|column| {

@@ -111,6 +111,10 @@ pub struct Workload {
     pub comms: Vec<u64>,
     /// Capabilities seen.
     pub capabilities: u64,
+    /// More kinds of process than an agent tells of belong to its normal.
+    pub crowds: bool,
+    /// Processes in another network namespace than their pod's belong to its normal.
+    pub leaves_network: bool,
     /// What processes did that is new, with its event time; evidence for a while.
     pub process_facts: Vec<(i64, String)>,
 }
@@ -277,6 +281,8 @@ impl Fleet {
             raw_seen: false,
             comms: Vec::new(),
             capabilities: 0,
+            crowds: false,
+            leaves_network: false,
             process_facts: Vec::new(),
         };
         let place = match self.free_workloads.pop() {

@@ -83,11 +83,17 @@ impl Agent {
     /// Where nobody answers.
     pub fn metric(&self, name: &str) -> anyhow::Result<Option<f64>> {
         let (_, text) = process::get(self.http, "/metrics")?;
-        let values: Vec<f64> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{'])))
-            .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
-            .collect();
-        Ok((!values.is_empty()).then(|| values.iter().sum()))
+        Ok(value(&text, name))
     }
+}
+
+/// The sum of a metric over its labels in a text of metrics; `None` where there is no such metric.
+#[must_use]
+pub fn value(text: &str, name: &str) -> Option<f64> {
+    let values: Vec<f64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{'])))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }

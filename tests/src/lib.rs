@@ -11,3 +11,4 @@ pub mod machine;
 pub mod prerequisite;
 pub mod process;
 pub mod sink;
+pub mod tree;

@@ -94,7 +94,6 @@ impl Sensor {
         if pod.network.pid != pid {
             pod.network.close(&mut self.reader);
             pod.network_settled = false;
-            pod.host_looks = 0;
         }
     }
 }

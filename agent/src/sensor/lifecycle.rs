@@ -1,10 +1,13 @@
 //! Containers and pods come and go.
 
+use std::collections::HashSet;
+
 use vedette_proto::v1::{ContainerAdded, ContainerRemoved};
 
 use super::{Container, MAX_CONTAINERS_PER_POD, MAX_PODS, Pod, REMEMBER_POD, RESCAN, Sensor};
 use crate::{
     container::ContainerFiles,
+    facts::Facts,
     files::KernelFile,
     network::Network,
     oddness::Oddness,
@@ -22,12 +25,9 @@ impl Sensor {
         self.next_rescan_us = (self.clock)() + RESCAN.as_micros() as u64;
         let mut found = Vec::new();
         self.tree.walk("", self.watcher.as_mut(), &self.metrics, &mut found);
-        let gone: Vec<String> = self
-            .by_path
-            .keys()
-            .filter(|path| !found.iter().any(|found| found.path == **path) && !self.tree.exists(path))
-            .cloned()
-            .collect();
+        let there: HashSet<&str> = found.iter().map(|found| found.path.as_str()).collect();
+        let gone: Vec<String> =
+            self.by_path.keys().filter(|path| !there.contains(path.as_str()) && !self.tree.exists(path)).cloned().collect();
         for path in gone {
             self.path_gone(&path, unix_ms);
         }
@@ -67,7 +67,7 @@ impl Sensor {
 
     /// Begins to track a container. `born` says that it was made while we looked: its counters began at zero after the tick before.
     fn add(&mut self, found: Found, unix_ms: i64, already_running: bool, born: bool) -> bool {
-        if self.by_path.len() >= self.config.max_containers || self.unannounced.len() >= MAX_UNANNOUNCED {
+        if self.by_path.len() >= self.config.max_containers || self.unannounced.len() + self.added.len() >= MAX_UNANNOUNCED {
             self.metrics.limited("containers");
             return false;
         }
@@ -106,8 +106,8 @@ impl Sensor {
             previous,
             main: None,
             main_stat: KernelFile::default(),
-            facts: Vec::new(),
-            unreported: Vec::new(),
+            facts: Facts::default(),
+            told: Vec::new(),
             oddness: Oddness::default(),
         };
         match adopted {
@@ -159,7 +159,6 @@ impl Sensor {
             carrier: None,
             network: Network::default(),
             network_settled: false,
-            host_looks: 0,
             sample: Sample::default(),
             oom: KernelFile::default(),
             oom_seen: born.then_some(0),

@@ -15,13 +15,14 @@ use vedette_proto::{
 use crate::{
     config::SensorConfig,
     container::{ContainerFiles, Limits},
+    facts::{Fact, Facts},
     files::{KernelFile, Reader},
     hierarchy::{Hierarchies, HierarchyError},
-    metrics::Metrics,
-    network::Network,
+    metrics::{Metrics, PodNetwork},
+    network::{Kind, Network},
     node::Node,
     oddness::Oddness,
-    parse::process::{Comm, Status},
+    parse::process::Comm,
     processes::Processes,
     sample::Sample,
     slots::Slots,
@@ -76,8 +77,9 @@ struct Container {
     previous: Sample,
     main: Option<Main>,
     main_stat: KernelFile,
-    facts: Vec<Status>,
-    unreported: Vec<Fact>,
+    facts: Facts,
+    /// Facts of this tick, or of a container that is not announced yet: at most a burst.
+    told: Vec<Told>,
     oddness: Oddness,
 }
 
@@ -89,12 +91,11 @@ struct Main {
     start_ticks: u64,
 }
 
-/// A process fact that waits for its container to be announced.
+/// A process fact that goes with the next batch.
 #[derive(Clone, Copy, Debug)]
-struct Fact {
-    status: Status,
+struct Told {
+    fact: Fact,
     unix_ms: i64,
-    foreign_network_namespace: bool,
 }
 
 /// A pod, or a container outside any.
@@ -113,8 +114,6 @@ struct Pod {
     carrier: Option<u32>,
     network: Network,
     network_settled: bool,
-    /// Looks that told the host's network.
-    host_looks: u8,
     sample: Sample,
     oom: KernelFile,
     oom_seen: Option<u64>,
@@ -226,6 +225,9 @@ impl Sensor {
             proc,
             hierarchies,
         };
+        if !sensor.tree.exists(sensor.config.cgroup_subtree.trim_matches('/')) {
+            tracing::warn!(subtree = %sensor.config.cgroup_subtree, "sensor.cgroup_subtree does not exist: nothing is observed until it does");
+        }
         sensor.rescan(unix_ms, true);
         sensor.remove_unadopted(unix_ms);
         Ok(sensor)
@@ -279,11 +281,27 @@ impl Sensor {
         self.read_due(unix_ms);
         self.last_tick_us = Some((self.clock)());
         self.metrics.containers.set(self.order.len() as i64);
+        self.count_pods();
         Ok(self.batch(unix_ms))
     }
 
+    fn count_pods(&self) {
+        let mut counts = [("own", 0), ("host", 0), ("unknown", 0)];
+        for pod in self.pods.iter().flatten().filter(|pod| !pod.containers.is_empty()) {
+            let place = match pod.network.kind {
+                Kind::Own => 0,
+                Kind::Host => 1,
+                Kind::Unknown => 2,
+            };
+            counts[place].1 += 1;
+        }
+        for (network, count) in counts {
+            self.metrics.pods.get_or_create(&PodNetwork { network }).set(count);
+        }
+    }
+
     fn batch(&mut self, unix_ms: i64) -> Batch {
-        let processes = self.take_facts();
+        let processes = self.take_facts(unix_ms);
         let removed = std::mem::take(&mut self.removed);
         let removed = removed
             .into_iter()

@@ -52,15 +52,13 @@ impl Sensor {
         for place in 0..self.order.len() {
             let index = self.order[place];
             let Some(container) = self.container(index) else { continue };
-            let (pod, nested, reference) = (container.pod, container.found.nested, container.reference);
+            let (pod, reference) = (container.pod, container.reference);
             match self.read_container(index, due[pod as usize]) {
                 Err(Ended) => ended.push(index),
                 Ok(None) => {}
                 Ok(Some((row, is_odd))) => {
-                    if !nested {
-                        known.cpu_us = known.cpu_us.saturating_add(row.get(Column::CpuUsageUs).unwrap_or(0));
-                        known.memory_bytes = known.memory_bytes.saturating_add(row.get(Column::MemoryCurrentBytes).unwrap_or(0));
-                    }
+                    known.cpu_us = known.cpu_us.saturating_add(row.get(Column::CpuUsageUs).unwrap_or(0));
+                    known.memory_bytes = known.memory_bytes.saturating_add(row.get(Column::MemoryCurrentBytes).unwrap_or(0));
                     if is_odd {
                         odd.push(index);
                     }

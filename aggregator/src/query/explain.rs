@@ -159,7 +159,8 @@ fn process_line(seen: &ProcessSeen) -> String {
         Some(_) => ", seccomp filter".to_owned(),
     };
     let elsewhere = if seen.foreign_network_namespace { ", in another network namespace" } else { "" };
-    format!("{}, uid {}, capabilities {:#x}{seccomp}{elsewhere}", seen.comm, seen.uid, seen.cap_effective)
+    let left_out = if seen.left_out > 0 { format!(", and {} more that were left out", seen.left_out) } else { String::new() };
+    format!("{}, uid {}, capabilities {:#x}{seccomp}{elsewhere}{left_out}", seen.comm, seen.uid, seen.cap_effective)
 }
 
 fn peers_of(container_id: &str, seen: &PeersSeen) -> Peers {

@@ -85,6 +85,9 @@ pub struct Process {
     /// It is in another network namespace than its pod.
     #[serde(default, skip_serializing_if = "is_false")]
     pub foreign_network_namespace: bool,
+    /// Processes left out since the one before; 0 means: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
 }
 
 /// One look at the far ends of a pod's connections.
@@ -116,6 +119,10 @@ pub struct FarEnd {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Seen {
@@ -192,6 +199,7 @@ impl Process {
             cap_effective: seen.cap_effective,
             seccomp: seen.seccomp,
             foreign_network_namespace: seen.foreign_network_namespace,
+            left_out: seen.left_out,
         }
     }
 
@@ -205,6 +213,7 @@ impl Process {
             seccomp: self.seccomp,
             unix_ms: self.unix_ms,
             foreign_network_namespace: self.foreign_network_namespace,
+            left_out: self.left_out,
         }
     }
 }

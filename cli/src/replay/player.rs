@@ -197,6 +197,7 @@ mod tests {
             cap_effective: 0,
             seccomp: None,
             foreign_network_namespace: false,
+            left_out: 0,
         };
         let told = Seen { processes: vec![process("web", 1_000), process("xmr", 2_400)], ..seen("a", 1_000, None) };
         let mut player = Player::new("n", &[told]);

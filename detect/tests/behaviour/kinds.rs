@@ -183,3 +183,34 @@ fn one_family_is_a_ticket_and_two_page() {
     world.run(15, &[(victim, &|_| Load::IDLE.mining(0.9))]);
     assert_eq!(world.incidents()[0].severity, Severity::Page as i32);
 }
+
+#[test]
+fn more_process_names_than_are_told_are_evidence() {
+    let mut world = World::new();
+    let victim = world.start("victim", "pod-a", 0);
+    world.process(victim, "sh");
+    world.run(120, &[(victim, &|_| Load::IDLE)]);
+    world.run(25, &[(victim, &|_| Load::IDLE.mining(0.9))]);
+    assert_eq!(world.incidents()[0].severity, Severity::Ticket as i32);
+
+    world.process_in_crowd(victim, "sh", 9);
+    world.run(15, &[(victim, &|_| Load::IDLE.mining(0.9))]);
+
+    let incident = &world.incidents()[0];
+    assert_eq!(incident.severity, Severity::Page as i32);
+    assert!(incident.evidence.iter().any(|one| one.sentence.starts_with("9 more processes than are told by name")), "{incident:?}");
+}
+
+#[test]
+fn more_process_names_than_are_told_are_no_evidence_where_they_are_normal() {
+    let mut world = World::new();
+    let victim = world.start("victim", "pod-a", 0);
+    world.process_in_crowd(victim, "sh", 9);
+    world.run(120, &[(victim, &|_| Load::IDLE)]);
+    world.run(25, &[(victim, &|_| Load::IDLE.mining(0.9))]);
+
+    world.process_in_crowd(victim, "sh", 9);
+    world.run(15, &[(victim, &|_| Load::IDLE.mining(0.9))]);
+
+    assert_eq!(world.incidents()[0].severity, Severity::Ticket as i32);
+}

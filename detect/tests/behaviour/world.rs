@@ -243,7 +243,12 @@ impl World {
     }
 
     pub fn process(&mut self, handle: Handle, comm: &str) {
-        let seen = v1::ProcessSeen { comm: comm.into(), unix_ms: self.now_ms, ..Default::default() };
+        self.process_in_crowd(handle, comm, 0);
+    }
+
+    /// A process seen, with a number of others that were left out.
+    pub fn process_in_crowd(&mut self, handle: Handle, comm: &str, left_out: u32) {
+        let seen = v1::ProcessSeen { comm: comm.into(), unix_ms: self.now_ms, left_out, ..Default::default() };
         self.detector.process_seen(SubjectKey(handle.key), &seen, self.origin);
         self.collect();
     }
