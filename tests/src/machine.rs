@@ -21,18 +21,8 @@ pub struct Console {
 /// The files to boot, or `None` where they are missing; the calling test has then been skipped and must return.
 #[must_use]
 pub fn image() -> Option<(PathBuf, PathBuf)> {
-    named("initramfs.cpio.gz")
-}
-
-/// The same with a container runtime in the machine.
-#[must_use]
-pub fn image_with_containerd() -> Option<(PathBuf, PathBuf)> {
-    named("initramfs-containerd.cpio.gz")
-}
-
-fn named(initramfs: &str) -> Option<(PathBuf, PathBuf)> {
     let folder = checkout::cache().join("vm");
-    let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join(initramfs));
+    let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initramfs.cpio.gz"));
     let hint = "make prepare vm-image";
     if !prerequisite::file(&kernel, hint) || !prerequisite::file(&initramfs, hint) {
         return None;

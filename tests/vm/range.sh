@@ -7,7 +7,7 @@ vedette-agent --config /etc/agent.toml >/run/agent/log 2>&1 &
 agent=$!
 for _ in $(seq 100); do grep -q '"is":"row"' /run/sink/received.jsonl && break; sleep 0.2; done
 
-vedette-range run --plan smoke --seed 7 $PLAN --root-cgroup vedette-range --schedule-out /run/schedule.json >/run/range.log 2>&1 &&
+vedette-range run --plan smoke --seed 7 --root-cgroup vedette-range --schedule-out /run/schedule.json >/run/range.log 2>&1 &&
     echo "VM PASS range" || echo "VM FAIL range"
 # The slowest tier once more, then a stop that is meant.
 sleep 6
