@@ -94,10 +94,10 @@ columns! {
     34 PidsCurrent "pids_current" "processes" Gauge Slow Container "Processes and threads.";
     35 PidsLimit "pids_limit" "processes" Gauge Slow Container "Limit on processes and threads, the pod's where the container has none; absent without one.";
     36 PidsLimitHits "pids_limit_hits" "events" Delta Slow Container "Forks refused by the limit.";
-    37 IoReadBytes "io_read_bytes" "bytes" Delta Slow Container "Bytes read from block devices.";
-    38 IoWriteBytes "io_write_bytes" "bytes" Delta Slow Container "Bytes written to block devices.";
-    39 IoReads "io_reads" "operations" Delta Slow Container "Reads from block devices.";
-    40 IoWrites "io_writes" "operations" Delta Slow Container "Writes to block devices.";
+    37 IoReadBytes "io_read_bytes" "bytes" Delta Slow Container "Bytes read from block devices; absent where v1 does not count them.";
+    38 IoWriteBytes "io_write_bytes" "bytes" Delta Slow Container "Bytes written to block devices; absent likewise.";
+    39 IoReads "io_reads" "operations" Delta Slow Container "Reads from block devices; absent likewise.";
+    40 IoWrites "io_writes" "operations" Delta Slow Container "Writes to block devices; absent likewise.";
     41 CpuPressureUs "cpu_pressure_us" "us" Delta Slow Container "Time in which some task waited for CPU (PSI, v2 only).";
     42 MemoryPressureUs "memory_pressure_us" "us" Delta Slow Container "Time in which some task waited for memory (PSI, v2 only).";
     43 IoPressureUs "io_pressure_us" "us" Delta Slow Container "Time in which some task waited for I/O (PSI, v2 only).";

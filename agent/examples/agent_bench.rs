@@ -25,6 +25,7 @@ use tonic::{
     Request, Response, Status, Streaming,
     transport::{Identity, Server, ServerTlsConfig},
 };
+use vedette_agent::disk_io::counting_files;
 use vedette_proto::v1::{
     Acknowledgement, StreamRequest, StreamResponse, Welcome,
     ingest_service_server::{IngestService, IngestServiceServer},
@@ -33,7 +34,7 @@ use vedette_proto::v1::{
 
 const CONTROLLERS: [&str; 5] = ["cpuacct", "cpu", "memory", "pids", "blkio"];
 const FAST: [(&str, &str); 2] = [("cpuacct", "cpuacct.usage"), ("memory", "memory.usage_in_bytes")];
-const SLOW: [(&str, &str); 9] = [
+const SLOW: [(&str, &str); 7] = [
     ("cpuacct", "cpuacct.stat"),
     ("cpu", "cpu.stat"),
     ("memory", "memory.stat"),
@@ -41,8 +42,6 @@ const SLOW: [(&str, &str); 9] = [
     ("memory", "memory.oom_control"),
     ("pids", "pids.current"),
     ("pids", "pids.events"),
-    ("blkio", "blkio.throttle.io_service_bytes_recursive"),
-    ("blkio", "blkio.throttle.io_serviced_recursive"),
 ];
 const NET_SLOW: [&str; 6] = ["snmp", "raw", "raw6", "packet", "arp", "sockstat"];
 const NET_RARE: [&str; 2] = ["netstat", "snmp6"];
@@ -318,6 +317,8 @@ fn of_container(lab: &Lab, place: usize, pid: u32) -> Vec<(u32, String)> {
     let mut files = vec![(1, net(&"dev")), (5, format!("/proc/{pid}/stat"))];
     files.extend(FAST.iter().map(|file| (1, cgroup(file))));
     files.extend(SLOW.iter().map(|file| (5, cgroup(file))));
+    let disk_io = counting_files(Path::new("/proc"), Path::new("/sys/fs/cgroup/blkio"));
+    files.extend(disk_io.iter().flatten().map(|file| (5, cgroup(&("blkio", *file)))));
     files.extend(NET_SLOW.iter().map(|file| (5, net(file))));
     files.extend(NET_RARE.iter().map(|file| (10, net(file))));
     files

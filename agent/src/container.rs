@@ -35,8 +35,6 @@ pub struct ContainerFiles {
     io_bytes: KernelFile,
     io_operations: KernelFile,
     pressure: [KernelFile; 3],
-    /// v1 only: the recursive counters are newer than the others.
-    io_not_recursive: bool,
 }
 
 /// Writes the path of a file of one controller's hierarchy.
@@ -162,18 +160,9 @@ impl ContainerFiles {
             let hits = reader.read(&mut self.pids_hits, "pids.events", place(&found.pids, "pids.events"));
             sample.set_if(Column::PidsLimitHits, hits.data().and_then(|text| parse::key(text, b"max")));
         }
-        if found.blkio.is_some() {
-            let mut names = ["blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"];
-            if self.io_not_recursive {
-                names = ["blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"];
-            }
+        if let Some(names) = found.disk_io {
             let bytes = reader.read(&mut self.io_bytes, names[0], place(&found.blkio, names[0])).data().map(cgroup::blkio);
             let operations = reader.read(&mut self.io_operations, names[1], place(&found.blkio, names[1])).data().map(cgroup::blkio);
-            if bytes.is_none() {
-                self.io_not_recursive = !self.io_not_recursive;
-                reader.close(&mut self.io_bytes);
-                reader.close(&mut self.io_operations);
-            }
             sample.set_if(Column::IoReadBytes, bytes.map(|(read, _)| read));
             sample.set_if(Column::IoWriteBytes, bytes.map(|(_, write)| write));
             sample.set_if(Column::IoReads, operations.map(|(read, _)| read));
@@ -196,7 +185,6 @@ impl ContainerFiles {
             io_bytes,
             io_operations,
             pressure,
-            ..
         } = self;
         let files = [cpu, cpu_modes, cpu_limit, memory, memory_stat, memory_hits, memory_oom, pids, pids_hits, io_bytes, io_operations];
         for file in files.into_iter().chain(pressure) {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::disk_io;
+
 /// Where the files of a cgroup are found below `<root>/sys/fs/cgroup`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hierarchies {
@@ -27,6 +29,8 @@ pub struct Controllers {
     pub pids: Option<String>,
     /// blkio.
     pub blkio: Option<String>,
+    /// Its files of bytes and operations, where the kernel counts them for cgroups.
+    pub disk_io: Option<[&'static str; 2]>,
     /// systemd's own, which has no controller but every cgroup.
     pub systemd: Option<String>,
 }
@@ -84,6 +88,7 @@ impl Hierarchies {
         if found == Controllers::default() {
             return Err(HierarchyError::Empty { path: base });
         }
+        found.disk_io = found.blkio.as_ref().and_then(|blkio| disk_io::counting_files(&root.join("proc"), Path::new(blkio)));
         Ok(Self::PerController(found))
     }
 

@@ -123,13 +123,9 @@ impl Node {
         for (file, (name, column)) in self.conntrack.iter_mut().zip(CONNTRACK) {
             sample.set_if(column, reader.read(file, name, place(name)).data().and_then(parse::number));
         }
-        if let Some(text) = reader.read_once("diskstats", place("diskstats")).data()
-            && let Ok(procfs::DiskStats(disks)) = procfs::DiskStats::from_read(text)
-        {
+        if let Some(disks) = reader.read_once("diskstats", place("diskstats")).data().and_then(whole_disks) {
             const SECTOR: u64 = 512;
-            let names: Vec<_> = disks.iter().map(|disk| disk.name.clone()).collect();
-            let whole = disks.iter().filter(|disk| is_whole_disk(&disk.name, &names));
-            let (read, written) = whole.fold((0u64, 0u64), |(read, written), disk| {
+            let (read, written) = disks.iter().fold((0u64, 0u64), |(read, written), disk| {
                 (
                     read.saturating_add(disk.sectors_read.saturating_mul(SECTOR)),
                     written.saturating_add(disk.sectors_written.saturating_mul(SECTOR)),
@@ -146,6 +142,15 @@ impl Node {
         }
         debug_assert!(sample.at_us(Tier::Slow).is_none());
     }
+}
+
+/// The disks of a `diskstats` whose I/O is counted once; `None` where it is none.
+#[must_use]
+pub fn whole_disks(text: &[u8]) -> Option<Vec<procfs::DiskStat>> {
+    let procfs::DiskStats(mut disks) = procfs::DiskStats::from_read(text).ok()?;
+    let names: Vec<_> = disks.iter().map(|disk| disk.name.clone()).collect();
+    disks.retain(|disk| is_whole_disk(&disk.name, &names));
+    Some(disks)
 }
 
 /// Not a partition of another entry, and not stacked on one (loop, device mapper, RAID), whose I/O is counted below.

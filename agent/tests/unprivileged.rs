@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use vedette_agent::{config::OutboxConfig, metrics::Metrics, outbox::Outbox};
+use vedette_agent::{config::OutboxConfig, disk_io::counting_files, metrics::Metrics, outbox::Outbox};
 use vedette_proto::{Block, Column, Observation};
 
 const CONTROLLERS: [&str; 5] = ["cpuacct", "cpu", "memory", "pids", "blkio"];
@@ -101,6 +101,8 @@ fn everything_readable_is_read_without_any_privilege() {
     assert!(foreign.all(|(comm, ..)| comm == "sleep" || comm == "unshare"), "and no other: {names:?}\n{log}");
     let network = (of_neighbour.get(Column::CpuUsageUs).is_some(), of_neighbour.get(Column::NetRxBytes));
     assert_eq!(network, (true, None), "the host's network is nobody's: {of_neighbour:?}\n{log}");
+    let disk_io = counting_files(Path::new("/proc"), Path::new("/sys/fs/cgroup/blkio"));
+    assert_eq!(merged.get(Column::IoWriteBytes).is_some(), disk_io.is_some(), "absent where the kernel does not count: {merged:?}");
     let absent: Vec<_> = Column::ALL
         .iter()
         .filter(|column| {
@@ -108,7 +110,7 @@ fn everything_readable_is_read_without_any_privilege() {
             let of_v2 = name.ends_with("_pressure_us");
             let of_limits =
                 matches!(name, "cpu_periods" | "cpu_throttled_periods" | "cpu_throttled_us" | "memory_limit_bytes" | "pids_limit");
-            id < 200 && !of_v2 && !of_limits && merged.get(**column).is_none()
+            id < 200 && !of_v2 && !of_limits && !(name.starts_with("io_") && disk_io.is_none()) && merged.get(**column).is_none()
         })
         .map(|column| column.name())
         .collect();

@@ -75,7 +75,7 @@ fn memory_stat(text: &[u8], keys: [&[u8]; 5], sample: &mut Sample) {
     }
 }
 
-/// v1 `blkio.throttle.io_service_bytes*` or `io_serviced*`: lines of device, direction and number; the totals are left out.
+/// v1 `blkio.*.io_service_bytes*` or `io_serviced*`: lines of device, direction and number; the totals are left out.
 #[must_use]
 pub fn blkio(text: &[u8]) -> (u64, u64) {
     let (mut read, mut write) = (0u64, 0u64);

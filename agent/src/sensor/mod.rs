@@ -186,6 +186,11 @@ impl Sensor {
         next_reference: u32,
     ) -> Result<Self, SensorError> {
         let hierarchies = Hierarchies::find(&config.root)?;
+        if let Hierarchies::PerController(found) = &hierarchies
+            && found.disk_io.is_none()
+        {
+            tracing::info!("this kernel does not count the disk I/O of cgroups v1: the columns io_* of containers stay absent");
+        }
         let (mount, controller) = hierarchies.primary();
         let tree = Tree::new(mount, &config.cgroup_subtree, &config.watch);
         let watcher =
