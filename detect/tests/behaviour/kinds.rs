@@ -1,6 +1,6 @@
 //! Each kind in a warm workload and as a new one: it opens once, is named, and in time.
 
-use vedette_proto::v1::{Kind, Severity};
+use vedette_proto::v1::{self, Kind, Severity};
 
 use crate::world::{Load, World};
 
@@ -184,33 +184,34 @@ fn one_family_is_a_ticket_and_two_page() {
     assert_eq!(world.incidents()[0].severity, Severity::Page as i32);
 }
 
-#[test]
-fn more_process_names_than_are_told_are_evidence() {
+/// A miner in a warmed workload, in the middle of which a process is seen; `usual` was seen while the baseline was learnt.
+fn mined_while_seen(usual: v1::ProcessSeen, seen: v1::ProcessSeen) -> v1::Incident {
     let mut world = World::new();
     let victim = world.start("victim", "pod-a", 0);
-    world.process(victim, "sh");
+    world.saw(victim, usual);
     world.run(120, &[(victim, &|_| Load::IDLE)]);
     world.run(25, &[(victim, &|_| Load::IDLE.mining(0.9))]);
     assert_eq!(world.incidents()[0].severity, Severity::Ticket as i32);
 
-    world.process_in_crowd(victim, "sh", 9);
+    world.saw(victim, seen);
     world.run(15, &[(victim, &|_| Load::IDLE.mining(0.9))]);
 
-    let incident = &world.incidents()[0];
-    assert_eq!(incident.severity, Severity::Page as i32);
-    assert!(incident.evidence.iter().any(|one| one.sentence.starts_with("9 more processes than are told by name")), "{incident:?}");
+    (*world.incidents()[0]).clone()
 }
 
 #[test]
-fn more_process_names_than_are_told_are_no_evidence_where_they_are_normal() {
-    let mut world = World::new();
-    let victim = world.start("victim", "pod-a", 0);
-    world.process_in_crowd(victim, "sh", 9);
-    world.run(120, &[(victim, &|_| Load::IDLE)]);
-    world.run(25, &[(victim, &|_| Load::IDLE.mining(0.9))]);
+fn more_process_names_than_are_told_and_processes_outside_the_pods_network_are_evidence() {
+    let sh = || v1::ProcessSeen { comm: "sh".into(), ..Default::default() };
+    let crowd = v1::ProcessSeen { left_out: 9, ..sh() };
+    let abroad = v1::ProcessSeen { foreign_network_namespace: true, ..sh() };
+    for (seen, sentence) in
+        [(crowd, "9 more processes than are told by name"), (abroad, "process \"sh\" in another network namespace than its pod")]
+    {
+        let incident = mined_while_seen(sh(), seen.clone());
+        assert_eq!(incident.severity, Severity::Page as i32, "a second family: {incident:?}");
+        assert!(incident.evidence.iter().any(|one| one.sentence.starts_with(sentence)), "{incident:?}");
 
-    world.process_in_crowd(victim, "sh", 9);
-    world.run(15, &[(victim, &|_| Load::IDLE.mining(0.9))]);
-
-    assert_eq!(world.incidents()[0].severity, Severity::Ticket as i32);
+        let usual = mined_while_seen(seen.clone(), seen);
+        assert_eq!(usual.severity, Severity::Ticket as i32, "no evidence where it is normal: {usual:?}");
+    }
 }

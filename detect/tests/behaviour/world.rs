@@ -243,12 +243,12 @@ impl World {
     }
 
     pub fn process(&mut self, handle: Handle, comm: &str) {
-        self.process_in_crowd(handle, comm, 0);
+        self.saw(handle, v1::ProcessSeen { comm: comm.into(), ..Default::default() });
     }
 
-    /// A process seen, with a number of others that were left out.
-    pub fn process_in_crowd(&mut self, handle: Handle, comm: &str, left_out: u32) {
-        let seen = v1::ProcessSeen { comm: comm.into(), unix_ms: self.now_ms, left_out, ..Default::default() };
+    /// A process seen now.
+    pub fn saw(&mut self, handle: Handle, seen: v1::ProcessSeen) {
+        let seen = v1::ProcessSeen { unix_ms: self.now_ms, ..seen };
         self.detector.process_seen(SubjectKey(handle.key), &seen, self.origin);
         self.collect();
     }
