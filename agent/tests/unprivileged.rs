@@ -110,7 +110,7 @@ fn everything_readable_is_read_without_any_privilege() {
             let of_v2 = name.ends_with("_pressure_us");
             let of_limits =
                 matches!(name, "cpu_periods" | "cpu_throttled_periods" | "cpu_throttled_us" | "memory_limit_bytes" | "pids_limit");
-            id < 200 && !of_v2 && !of_limits && !(name.starts_with("io_") && disk_io.is_none()) && merged.get(**column).is_none()
+            id < 200 && !of_v2 && !of_limits && (disk_io.is_some() || !name.starts_with("io_")) && merged.get(**column).is_none()
         })
         .map(|column| column.name())
         .collect();
