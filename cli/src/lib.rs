@@ -8,6 +8,7 @@ pub mod client;
 pub mod settings;
 
 mod containers;
+mod crosscheck;
 mod explain;
 pub mod export;
 mod incidents;
