@@ -13,7 +13,10 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     config::Config,
-    crosscheck::{CrossChecker, Exchange, client::ClientError},
+    crosscheck::{
+        CrossChecker, Exchange,
+        client::{Client, ClientError},
+    },
     http,
     metrics::Metrics,
     outbox::{Outbox, OutboxError},
@@ -79,7 +82,7 @@ pub fn unix_ms() -> i64 {
 pub fn check(config: &Config) -> Result<(), AgentError> {
     Sensor::start(config.sensor.clone(), Metrics::default(), monotonic(), unix_ms(), Vec::new(), 1)?;
     if config.prometheus.is_on() {
-        CrossChecker::new(config.prometheus.clone(), &config.node, Arc::default(), Metrics::default())?;
+        Client::new(&config.prometheus)?;
     }
     std::fs::read(&config.uplink.ca_file).map_err(|source| AgentError::File { path: config.uplink.ca_file.clone(), source })?;
     trusted(config)
@@ -112,7 +115,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let cross_check = if config.prometheus.is_on() {
         let exchange: Arc<Exchange> = Arc::default();
         sensor.exchange_with(Arc::clone(&exchange));
-        let checker = CrossChecker::new(config.prometheus.clone(), &config.node, exchange, metrics.clone())?;
+        let checker = CrossChecker::new(config.prometheus.clone(), &config.node, exchange, metrics.clone());
         Some(tokio::spawn(checker.run()))
     } else {
         None

@@ -149,6 +149,12 @@ impl PrometheusConfig {
         !self.url.is_empty()
     }
 
+    /// Whether whoever is on the way reads the token or the password.
+    #[must_use]
+    pub fn sends_secrets_in_the_clear(&self) -> bool {
+        self.url.starts_with("http://") && !(self.username.is_empty() && self.token_file.as_os_str().is_empty())
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.is_on() && !["http://", "https://"].iter().any(|scheme| self.url.starts_with(scheme)) {
             return Err(format!("prometheus.url is {:?}, must begin with http:// or https://", self.url));
@@ -335,6 +341,22 @@ mod tests {
 
         assert!(error.starts_with("line 3: unknown field `intervall_ms`"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn a_prometheus_that_cannot_be_asked_is_refused_with_its_key() {
+        for (text, expected) in [
+            ("url = \"prometheus:9090\"", "prometheus.url is \"prometheus:9090\", must begin with http:// or https://"),
+            ("username = \"u\"", "prometheus.username needs prometheus.password_file"),
+            (
+                "username = \"u\"\npassword_file = \"p\"\ntoken_file = \"t\"",
+                "prometheus.username and prometheus.token_file exclude each other",
+            ),
+            ("cadvisor = \" \"", "prometheus.cadvisor must have at least one matcher"),
+            ("interval_s = 1", "prometheus.interval_s is 1, must be between 5 and 3600"),
+        ] {
+            assert_eq!(Config::parse(&format!("[prometheus]\n{text}\n")).unwrap_err(), expected);
+        }
     }
 
     #[test]

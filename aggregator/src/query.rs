@@ -5,6 +5,7 @@ mod failure;
 mod incidents;
 mod service;
 mod session;
+mod sheet;
 mod sql;
 mod tables;
 mod value;

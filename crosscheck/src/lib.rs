@@ -13,7 +13,7 @@ use series::{Series, median};
 /// Scrape intervals that a comparison covers at least.
 pub const LEAST_INTERVALS: i64 = 3;
 /// A hole, or an age of the newest value, of so many intervals is no jitter.
-const LATE_INTERVALS: f64 = 2.5;
+pub const LATE_INTERVALS: f64 = 2.5;
 /// Prometheus's clock may be so far from ours, milliseconds: two clocks kept by NTP are nearer, and an exchange of messages takes less.
 const CLOCK_TOLERANCE_MS: i64 = 5_000;
 /// When a value was read is known so well, milliseconds: a tick of ours, and as much for an exporter that stamps what it read a moment ago.

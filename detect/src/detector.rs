@@ -137,31 +137,17 @@ impl Detector {
     pub fn cross_checked(&mut self, node: SubjectKey, checks: &[(SubjectKey, v1::CrossCheck)], origin: Origin, unix_ms: i64) {
         for Lasting { key, since_ms, evidence } in self.disagreements.round(node, checks, unix_ms) {
             let Some(container) = self.fleet.containers.get(&key) else { continue };
-            let place = container.place;
-            let most = judge::most_severe(origin).min(Severity::Ticket);
+            let report = report(&self.fleet, container, origin, unix_ms);
             self.incidents.report(Report {
-                cluster: place.cluster,
-                workload: place.workload,
-                name: &self.fleet.workloads[place.workload as usize].name,
-                kind: Kind::Unknown,
                 topic: Topic::Disagreement,
                 effect: Some("counted differently by Prometheus (scrape, clock or agent fault?)"),
-                strength: 1.0,
                 fact: true,
-                least: Severity::Note,
-                most,
+                most: report.most.min(Severity::Ticket),
                 onset_ms: since_ms,
-                unix_ms,
-                clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
-                elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
-                origin,
-                node: &self.fleet.nodes[place.node as usize].name,
-                node_place: place.node,
-                pod: &container.pod,
-                container_id: &container.id,
                 evidence,
                 reasoning: "both read the same kernel: a scrape, a clock or the agent is at fault; it proves nothing else".to_owned(),
                 quiet_ms: disagreement::QUIET_MS,
+                ..report
             });
         }
     }
@@ -213,31 +199,15 @@ impl Detector {
         let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
         let mut facts = facts::of_row(container, unix_ms, row, raw_is_new);
         facts.extend(facts::of_memory(container, unix_ms, row));
-        if let Some(suspicion) = suspicion {
-            let workload = &self.fleet.workloads[place.workload as usize];
+        if let (Some(suspicion), Some(container)) = (suspicion, self.fleet.containers.get(&key)) {
             self.incidents.report(Report {
-                cluster: place.cluster,
-                workload: place.workload,
-                name: &workload.name,
                 kind: suspicion.signature.kind,
-                topic: Topic::Behaviour,
-                least: Severity::Note,
-                effect: None,
                 strength: suspicion.persistence,
-                fact: false,
-                most: judge::most_severe(origin),
                 onset_ms: suspicion.onset_ms,
-                unix_ms,
-                clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
-                elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
-                origin,
-                node: &self.fleet.nodes[place.node as usize].name,
-                node_place: place.node,
-                pod: &container.pod,
-                container_id: &container.id,
                 evidence: suspicion.evidence,
                 reasoning: suspicion.reasoning,
                 quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
+                ..report(&self.fleet, container, origin, unix_ms)
             });
         }
         self.with_facts(key, facts, origin, unix_ms, verdict)
@@ -381,36 +351,53 @@ impl Detector {
     /// A fact, or, with a strength below [`t::OPEN`], what is not one yet and only keeps alive what is open.
     fn report(&mut self, key: SubjectKey, fact: Fact, strength: f32, most: Severity, origin: Origin, unix_ms: i64) {
         let Some(container) = self.fleet.containers.get(&key) else { return };
-        let place = container.place;
-        let workload = &self.fleet.workloads[place.workload as usize];
+        let workload = &self.fleet.workloads[container.place.workload as usize];
         let holds = strength >= t::OPEN;
         let mut evidence = if holds { vec![fact.evidence] } else { Vec::new() };
         if most > Severity::Note && holds {
             judge::process_evidence(workload, unix_ms, &mut evidence);
         }
         self.incidents.report(Report {
-            cluster: place.cluster,
-            workload: place.workload,
-            name: &workload.name,
             kind: fact.kind,
             topic: if fact.kind == Kind::CrashLoop { Topic::Failures } else { Topic::Behaviour },
-            least: Severity::Note,
-            effect: None,
             strength,
             fact: holds,
             most,
             onset_ms: fact.onset_ms,
-            unix_ms,
-            clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
-            elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
-            origin,
-            node: &self.fleet.nodes[place.node as usize].name,
-            node_place: place.node,
-            pod: &container.pod,
-            container_id: &container.id,
             evidence,
             reasoning: fact.reasoning.to_owned(),
             quiet_ms: fact.quiet_ms.unwrap_or(i64::from(self.config.resolve_after_seconds) * 1_000),
+            ..report(&self.fleet, container, origin, unix_ms)
         });
+    }
+}
+
+/// What every report on a container says of where and when; what is abnormal is for the caller to say.
+fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Origin, unix_ms: i64) -> Report<'a> {
+    let place = container.place;
+    let node = &fleet.nodes[place.node as usize];
+    Report {
+        cluster: place.cluster,
+        workload: place.workload,
+        name: &fleet.workloads[place.workload as usize].name,
+        kind: Kind::Unknown,
+        topic: Topic::Behaviour,
+        effect: None,
+        strength: 1.0,
+        fact: false,
+        least: Severity::Note,
+        most: judge::most_severe(origin),
+        onset_ms: unix_ms,
+        unix_ms,
+        clock_ms: node.clock_ms,
+        elapsed_ms: fleet.clusters[place.cluster as usize].elapsed_ms,
+        origin,
+        node: &node.name,
+        node_place: place.node,
+        pod: &container.pod,
+        container_id: &container.id,
+        evidence: Vec::new(),
+        reasoning: String::new(),
+        quiet_ms: 0,
     }
 }

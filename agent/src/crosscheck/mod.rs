@@ -57,8 +57,9 @@ impl Exchange {
         self.round.try_lock().ok()?.take()
     }
 
-    fn own(&self) -> Own {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Reads what is kept. The sampler leaves out a point meanwhile; a copy would be as large again as all of it.
+    fn with_own<T>(&self, read: impl FnOnce(&Own) -> T) -> T {
+        read(&self.own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn tell(&self, round: CrossCheckRound) {
@@ -69,68 +70,79 @@ impl Exchange {
 /// Asks Prometheus until the agent ends.
 pub struct CrossChecker {
     config: PrometheusConfig,
-    client: Client,
+    /// Made at the first round: what the configuration names may come later, and its lack must not keep the agent from sampling.
+    client: Option<Client>,
     node: String,
     exchange: Arc<Exchange>,
     metrics: Metrics,
 }
 
 impl CrossChecker {
-    /// Reads what the configuration names.
-    ///
-    /// # Errors
-    /// [`ClientError`] names the key and the file.
-    pub fn new(config: PrometheusConfig, node: &str, exchange: Arc<Exchange>, metrics: Metrics) -> Result<Self, ClientError> {
-        let client = Client::new(&config)?;
-        Ok(Self { config, client, node: node.to_owned(), exchange, metrics })
+    /// Nothing is opened or asked yet.
+    #[must_use]
+    pub fn new(config: PrometheusConfig, node: &str, exchange: Arc<Exchange>, metrics: Metrics) -> Self {
+        Self { config, client: None, node: node.to_owned(), exchange, metrics }
     }
 
     /// One round after the other, for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
+        if self.config.sends_secrets_in_the_clear() {
+            tracing::warn!(url = %self.config.url, "the token or password for Prometheus is sent unencrypted; https:// would not");
+        }
         let every = Duration::from_secs(self.config.interval_s);
         // Agents that started together do not ask together.
         let mut ticks = interval_at(Instant::now() + every.mul_f64(rand::random::<f64>()), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
+        let mut last: Vec<CrossCheck> = Vec::new();
         loop {
             ticks.tick().await;
-            let theirs = self.ask().await;
-            let own = self.exchange.own();
-            let (checks, error) = match theirs {
+            let (checks, error) = match self.ask().await {
                 Ok(theirs) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(url = %self.config.url, "Prometheus answers again");
                     }
-                    (round::compare(&own, &theirs), String::new())
+                    (self.exchange.with_own(|own| round::compare(own, &theirs)), String::new())
                 }
                 Err(error) => {
                     self.metrics.cross_check_failures.get_or_create(&Reason { reason: error.label() }).inc();
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "Prometheus cannot be asked; sampling goes on, the cross-check says unknown");
                     }
-                    (round::unreachable(&own), error.to_string())
+                    (self.exchange.with_own(|own| round::unreachable(own, &last)), error.to_string())
                 }
             };
+            last.clone_from(&checks);
             self.count(&checks);
             self.metrics.cross_check_rounds.inc();
             self.exchange.tell(CrossCheckRound { unix_ms: unix_ms(), checks, error });
         }
     }
 
-    async fn ask(&self) -> Result<Theirs, ClientError> {
+    async fn ask(&mut self) -> Result<Theirs, ClientError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => Client::new(&self.config)?,
+        };
+        let theirs = self.theirs(&client).await;
+        self.client = Some(client);
+        theirs
+    }
+
+    async fn theirs(&self, client: &Client) -> Result<Theirs, ClientError> {
         let before = unix_ms();
-        let their_ms = self.client.time().await?;
+        let their_ms = client.time().await?;
         let after = unix_ms();
         let clock_ahead_ms = Some(their_ms as i64 - i64::midpoint(before, after));
 
         let cadvisor = self.matchers(&self.config.cadvisor);
         let names = [theirs::CPU, theirs::WORKING_SET, theirs::RX, theirs::TX].join("|");
-        let of_cadvisor = self.client.range(&format!("{{__name__=~\"{names}\",{cadvisor}}}{RANGE}")).await?;
-        let cadvisor_up = self.client.range(&format!("up{{{cadvisor}}}{RANGE}")).await?;
+        let of_cadvisor = client.range(&format!("{{__name__=~\"{names}\",{cadvisor}}}{RANGE}")).await?;
+        let cadvisor_up = client.range(&format!("up{{{cadvisor}}}{RANGE}")).await?;
         let kube_state = self.matchers(&self.config.kube_state_metrics);
-        let kube_state_up = self.client.range(&format!("up{{{kube_state}}}{RANGE}")).await?;
-        let restarts = if kube_state_up.is_empty() { HashMap::new() } else { self.restarts(&kube_state).await? };
-        let (exporter_up, of_exporter) = self.exporter().await?;
+        let kube_state_up = client.range(&format!("up{{{kube_state}}}{RANGE}")).await?;
+        let restarts = if kube_state_up.is_empty() { HashMap::new() } else { self.restarts(client, &kube_state).await? };
+        let (exporter_up, of_exporter) = self.exporter(client).await?;
 
         let now = unix_ms();
         let scrape = |up: &[Labelled]| theirs::scrape(up, now, clock_ahead_ms);
@@ -145,21 +157,21 @@ impl CrossChecker {
     }
 
     /// Of this node's pods only: kube-state-metrics has those of the whole cluster.
-    async fn restarts(&self, matchers: &str) -> Result<HashMap<String, Vec<vedette_crosscheck::Point>>, ClientError> {
-        let uids: Vec<String> = self.exchange.own().pods.into_keys().collect();
+    async fn restarts(&self, client: &Client, matchers: &str) -> Result<HashMap<String, Vec<vedette_crosscheck::Point>>, ClientError> {
+        let uids: Vec<String> = self.exchange.with_own(|own| own.pods.keys().cloned().collect());
         let mut series = Vec::new();
         for uids in uids.chunks(PODS_PER_QUESTION) {
             let names = theirs::RESTARTS.join("|");
             let selector = format!("{{__name__=~\"{names}\",{matchers},uid=~\"{}\"}}{RANGE}", uids.join("|"));
-            series.extend(self.client.range(&selector).await?);
+            series.extend(client.range(&selector).await?);
         }
         Ok(theirs::restarts(series))
     }
 
     /// The target's `up`, and its series: by configuration, else the one whose `node_uname_info` has this node's name.
-    async fn exporter(&self) -> Result<(Vec<Labelled>, Vec<Labelled>), ClientError> {
+    async fn exporter(&self, client: &Client) -> Result<(Vec<Labelled>, Vec<Labelled>), ClientError> {
         let matchers = if self.config.node_exporter.is_empty() {
-            let named = self.client.range(&format!("node_uname_info{{nodename=\"{}\"}}{RANGE}", escaped(&self.node))).await?;
+            let named = client.range(&format!("node_uname_info{{nodename=\"{}\"}}{RANGE}", escaped(&self.node))).await?;
             let Some(newest) = named.iter().max_by_key(|one| one.points.last().map(|point| point.unix_ms)) else {
                 return Ok((Vec::new(), Vec::new()));
             };
@@ -168,8 +180,8 @@ impl CrossChecker {
             self.matchers(&self.config.node_exporter)
         };
         let names = [theirs::NODE_CPU, theirs::NODE_AVAILABLE, theirs::NODE_RX, theirs::NODE_TX].join("|");
-        let up = self.client.range(&format!("up{{{matchers}}}{RANGE}")).await?;
-        Ok((up, self.client.range(&format!("{{__name__=~\"{names}\",{matchers}}}{RANGE}")).await?))
+        let up = client.range(&format!("up{{{matchers}}}{RANGE}")).await?;
+        Ok((up, client.range(&format!("{{__name__=~\"{names}\",{matchers}}}{RANGE}")).await?))
     }
 
     fn matchers(&self, configured: &str) -> String {
@@ -200,6 +212,19 @@ mod tests {
     #[test]
     fn a_nodes_name_cannot_leave_its_quotes() {
         assert_eq!(escaped("a\"} or up{x=\"\\"), "a\\\"} or up{x=\\\"\\\\");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_is_told_and_tried_again() {
+        let config =
+            PrometheusConfig { url: "https://localhost:1".into(), ca_file: "/nowhere/ca.crt".into(), ..PrometheusConfig::default() };
+        let mut checker = CrossChecker::new(config, "n", Arc::default(), Metrics::default());
+
+        for _ in 0..2 {
+            let error = checker.ask().await.unwrap_err();
+            assert!(error.to_string().starts_with("prometheus.ca_file: /nowhere/ca.crt: "), "{error}");
+            assert_eq!(error.label(), "file");
+        }
     }
 
     #[test]

@@ -99,19 +99,18 @@ pub fn compare(own: &Own, theirs: &Theirs) -> Vec<CrossCheck> {
     checks
 }
 
-/// Prometheus does not answer: of everything nothing can be said.
+/// Prometheus does not answer: of what was compared in the last round, and is still there, nothing can be said.
 #[must_use]
-pub fn unreachable(own: &Own) -> Vec<CrossCheck> {
-    let unknown = |&reference: &u32| CrossCheck {
-        container_ref: reference,
-        metric: What::Cpu as i32,
+pub fn unreachable(own: &Own, last: &[CrossCheck]) -> Vec<CrossCheck> {
+    let there = |check: &&CrossCheck| check.container_ref == 0 || own.containers.contains_key(&check.container_ref);
+    let unknown = |check: &CrossCheck| CrossCheck {
+        container_ref: check.container_ref,
+        metric: check.metric,
         outcome: CrossCheckOutcome::Unknown as i32,
         cause: Cause::Unreachable as i32,
         ..CrossCheck::default()
     };
-    let mut checks: Vec<CrossCheck> = own.containers.keys().take(MAX_CHECKS).map(unknown).collect();
-    checks.sort_by_key(|check| check.container_ref);
-    checks
+    last.iter().filter(there).map(unknown).collect()
 }
 
 fn told(container_ref: u32, what: What, outcome: Outcome) -> CrossCheck {
@@ -139,5 +138,35 @@ fn told(container_ref: u32, what: What, outcome: Outcome) -> CrossCheck {
         theirs: values.map(|values| values.theirs),
         seconds: values.map(|values| values.seconds),
         late_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crosscheck::own::OwnContainer;
+
+    #[test]
+    fn without_prometheus_nothing_is_known_of_what_was_compared_and_is_still_there() {
+        let mut own = Own::default();
+        own.containers.insert(7, OwnContainer::default());
+        let agreed = |container_ref, metric: What| CrossCheck {
+            container_ref,
+            metric: metric as i32,
+            outcome: CrossCheckOutcome::Agree as i32,
+            ours: Some(1.0),
+            ..CrossCheck::default()
+        };
+        let last = [agreed(0, What::NodeCpu), agreed(7, What::Cpu), agreed(7, What::NetRx), agreed(9, What::Cpu)];
+
+        let told = unreachable(&own, &last);
+
+        assert_eq!(
+            told.iter().map(|check| (check.container_ref, check.metric())).collect::<Vec<_>>(),
+            [(0, What::NodeCpu), (7, What::Cpu), (7, What::NetRx)]
+        );
+        assert!(
+            told.iter().all(|check| (check.outcome(), check.cause(), check.ours) == (CrossCheckOutcome::Unknown, Cause::Unreachable, None))
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vedette_crosscheck::{Point, Scrape};
+use vedette_crosscheck::{LATE_INTERVALS, Point, Scrape};
 
 use super::client::Labelled;
 use crate::{name, node::is_own_interface};
@@ -147,7 +147,10 @@ pub fn scrape(up: &[Labelled], now_unix_ms: i64, clock_ahead_ms: Option<i64>) ->
         target.map(|(_, one)| one.points.windows(2).map(|pair| pair[1].unix_ms - pair[0].unix_ms).collect()).unwrap_or_default();
     steps.sort_unstable();
     let interval_ms = steps.get(steps.len() / 2).copied().unwrap_or(USUAL_INTERVAL_MS).max(1_000);
-    Scrape { now_unix_ms, clock_ahead_ms, interval_ms, up: target.map(|(last, _)| last.value >= 1.0), has_metric: false }
+    // A target that was scraped once and is not any more has been taken away, whatever it said last.
+    let since_ms = |last: &Point| now_unix_ms + clock_ahead_ms.unwrap_or(0) - last.unix_ms;
+    let known = target.filter(|(last, _)| since_ms(last) as f64 <= interval_ms as f64 * LATE_INTERVALS);
+    Scrape { now_unix_ms, clock_ahead_ms, interval_ms, up: known.map(|(last, _)| last.value >= 1.0), has_metric: false }
 }
 
 /// A cgroup that was made anew under the same name has two series for a while: the one that goes on counts.
@@ -233,6 +236,8 @@ mod tests {
         let known = scrape(&up, 120_000, None);
 
         assert_eq!((known.up, known.interval_ms), (Some(false), 30_000));
+        assert_eq!(scrape(&up, 180_000, Some(5_000)).up, Some(false));
+        assert_eq!(scrape(&up, 190_000, None).up, None, "taken away");
         assert_eq!(scrape(&[], 120_000, None).up, None);
     }
 }

@@ -1,13 +1,8 @@
 //! The tables beside history: incidents, labels, answers, containers and nodes, read when a question scans them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::{
-    array::{
-        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMillisecondBuilder, UInt64Builder,
-    },
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     catalog::{Session, TableProvider},
     datasource::MemTable,
@@ -18,6 +13,10 @@ use datafusion::{
 };
 use vedette_proto::v1;
 
+use super::sheet::{
+    Columns, Sheet,
+    Sort::{Count, Instant, Integer, Number, Text, Truth},
+};
 use crate::{
     Shared,
     store::{IncidentFilter, LabelFilter, MAX_INCIDENTS, now_unix_ms},
@@ -90,20 +89,6 @@ impl TableProvider for OnScan {
         MemTable::try_new(Arc::clone(&self.schema), vec![vec![batch]])?.scan(state, projection, filters, limit).await
     }
 }
-
-#[derive(Clone, Copy, Debug)]
-enum Sort {
-    Text,
-    Count,
-    Integer,
-    Number,
-    Truth,
-    Instant,
-}
-
-use Sort::{Count, Instant, Integer, Number, Text, Truth};
-
-type Columns = &'static [(&'static str, Sort)];
 
 impl Which {
     const fn columns(self) -> Columns {
@@ -303,118 +288,5 @@ fn add_containers(sheet: &mut Sheet, shared: &Shared) {
             sheet.some_count(container.tx_bytes_per_second).number(container.score).text(container.baseline().word());
             sheet.count(container.observations);
         }
-    }
-}
-
-/// The columns of a table while its rows are added, each value to the next column of the row.
-struct Sheet {
-    columns: Columns,
-    builders: Vec<Builder>,
-    next: usize,
-}
-
-enum Builder {
-    Text(StringBuilder),
-    Count(UInt64Builder),
-    Integer(Int64Builder),
-    Number(Float64Builder),
-    Truth(BooleanBuilder),
-    Instant(TimestampMillisecondBuilder),
-}
-
-fn instant_type() -> DataType {
-    static TYPE: LazyLock<DataType> = LazyLock::new(|| DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
-    TYPE.clone()
-}
-
-macro_rules! add {
-    ($name:ident, $type:ty, $builder:ident) => {
-        fn $name(&mut self, value: $type) -> &mut Self {
-            if let Some(Builder::$builder(builder)) = self.builders.get_mut(self.next) {
-                builder.append_value(value);
-                self.next += 1;
-            }
-            self
-        }
-    };
-}
-
-macro_rules! add_option {
-    ($name:ident, $type:ty, $builder:ident) => {
-        fn $name(&mut self, value: Option<$type>) -> &mut Self {
-            if let Some(Builder::$builder(builder)) = self.builders.get_mut(self.next) {
-                builder.append_option(value);
-                self.next += 1;
-            }
-            self
-        }
-    };
-}
-
-impl Sheet {
-    fn new(columns: Columns) -> Self {
-        let builder = |(_, sort): &(&str, Sort)| match sort {
-            Text => Builder::Text(StringBuilder::new()),
-            Count => Builder::Count(UInt64Builder::new()),
-            Integer => Builder::Integer(Int64Builder::new()),
-            Number => Builder::Number(Float64Builder::new()),
-            Truth => Builder::Truth(BooleanBuilder::new()),
-            Instant => Builder::Instant(TimestampMillisecondBuilder::new().with_data_type(instant_type())),
-        };
-        Self { columns, builders: columns.iter().map(builder).collect(), next: 0 }
-    }
-
-    fn schema(&self) -> SchemaRef {
-        let field = |(name, sort): &(&str, Sort)| {
-            let data_type = match sort {
-                Text => DataType::Utf8,
-                Count => DataType::UInt64,
-                Integer => DataType::Int64,
-                Number => DataType::Float64,
-                Truth => DataType::Boolean,
-                Instant => instant_type(),
-            };
-            Field::new(*name, data_type, true)
-        };
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
-    }
-
-    fn row(&mut self) -> &mut Self {
-        self.next = 0;
-        self
-    }
-
-    add!(text, &str, Text);
-    add!(count, u64, Count);
-    add!(integer, i64, Integer);
-    add!(number, f64, Number);
-    add!(truth, bool, Truth);
-
-    add_option!(some_count, u64, Count);
-    add_option!(some_integer, i64, Integer);
-    add_option!(some_number, f64, Number);
-
-    /// 0 is how the contract says "not yet": null here.
-    fn instant(&mut self, unix_ms: i64) -> &mut Self {
-        if let Some(Builder::Instant(builder)) = self.builders.get_mut(self.next) {
-            builder.append_option((unix_ms != 0).then_some(unix_ms));
-            self.next += 1;
-        }
-        self
-    }
-
-    fn finish(mut self) -> Result<RecordBatch> {
-        let schema = self.schema();
-        let finish = |builder: &mut Builder| -> ArrayRef {
-            match builder {
-                Builder::Text(builder) => Arc::new(builder.finish()),
-                Builder::Count(builder) => Arc::new(builder.finish()),
-                Builder::Integer(builder) => Arc::new(builder.finish()),
-                Builder::Number(builder) => Arc::new(builder.finish()),
-                Builder::Truth(builder) => Arc::new(builder.finish()),
-                Builder::Instant(builder) => Arc::new(builder.finish()),
-            }
-        };
-        Ok(RecordBatch::try_new(schema, self.builders.iter_mut().map(finish).collect())?)
     }
 }
