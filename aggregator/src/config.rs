@@ -25,6 +25,8 @@ pub struct Config {
     pub ingest: Ingest,
     /// Who the containers are where no API server says it.
     pub identity: Identity,
+    /// The API server, where there is one.
+    pub kubernetes: Kubernetes,
     /// Write-ahead log, Parquet, retention. A relative `dir` is below `data_dir`.
     pub history: vedette_history::Config,
     /// Facts, baselines, incidents.
@@ -41,6 +43,7 @@ impl Default for Config {
             tls: Tls::default(),
             ingest: Ingest::default(),
             identity: Identity::default(),
+            kubernetes: Kubernetes::default(),
             history: vedette_history::Config::default(),
             detect: vedette_detect::Config::default(),
         }
@@ -156,6 +159,28 @@ pub struct Identity {
     pub file: Option<PathBuf>,
 }
 
+/// The API server as a source of names, owners, nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Whether it is watched.
+    pub enabled: bool,
+    /// How it is reached; empty: as a pod of the cluster, by its service account.
+    pub kubeconfig: PathBuf,
+    /// Objects of one answer when listing.
+    pub page_size: u32,
+    /// Pods known, those deleted in the last ten minutes included: these make room first, then a new pod stays unnamed, counted.
+    pub max_pods: usize,
+    /// Strings that pods share, and ReplicaSets and Jobs known; beyond it each pod keeps its own, and an owner is not known, counted.
+    pub max_names: usize,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { enabled: false, kubeconfig: PathBuf::new(), page_size: 500, max_pods: 150_000, max_names: 300_000 }
+    }
+}
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -241,6 +266,9 @@ impl Config {
             ("ingest.age_limit_hours", self.ingest.age_limit_hours as usize),
             ("ingest.heartbeat_interval_ms", self.ingest.heartbeat_interval_ms as usize),
             ("ingest.max_gone_containers", self.ingest.max_gone_containers),
+            ("kubernetes.page_size", self.kubernetes.page_size as usize),
+            ("kubernetes.max_pods", self.kubernetes.max_pods),
+            ("kubernetes.max_names", self.kubernetes.max_names),
         ];
         if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return value(key, "must be at least 1");

@@ -144,6 +144,16 @@ pub struct Counters {
     pub appends_failed: Counter,
     /// Times of containers, processes and peers that were in the future and set to the aggregator's.
     pub times_ahead: Counter,
+    /// Containers refused a name because their pod is another node's.
+    pub names_refused: Counter,
+    /// Containers that no API object claims now, for longer than a minute.
+    pub unclaimed: Gauge,
+    /// Containers of which the agent counted more restarts than the API server.
+    pub restarts_differ: Gauge,
+    /// New templates of owners.
+    pub rollouts: Counter,
+    /// Pods known from the API server.
+    pub known_pods: Gauge,
     detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
@@ -211,6 +221,15 @@ impl Counters {
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
+        registry.register("names_refused", "Containers refused a name because their pod is another node's", self.names_refused.clone());
+        registry.register("unclaimed", "Containers that no API object claims", self.unclaimed.clone());
+        registry.register(
+            "restarts_differ",
+            "Containers with more restarts counted than the API server says",
+            self.restarts_differ.clone(),
+        );
+        registry.register("rollouts", "New templates of owners", self.rollouts.clone());
+        registry.register("known_pods", "Pods known from the API server", self.known_pods.clone());
         let of = &self.detector;
         registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());
         registry.register("detector_workloads", "Workloads that the detector knows", of.workloads.clone());

@@ -1,11 +1,19 @@
-//! Who a container is: from the identity file where one is configured, else from what the cgroup tree says.
+//! Who a container is: from the API server where one is watched, from the identity file where one is configured, else from what the cgroup
+//! tree says.
 //!
 //! The file has a JSON object a line: `{"pod_uid","namespace","pod","owner_kind","owner_name","containers":["name by slot", …]}`.
 
-use std::{collections::HashMap, path::PathBuf, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use serde::Deserialize;
 use vedette_proto::v1;
+
+use crate::kubernetes::{Claim, Facts, Found, Kubernetes};
 
 /// Most bytes of an identity file: 100,000 pods.
 const FILE_BYTES: u64 = 32 << 20;
@@ -32,6 +40,16 @@ pub struct Named {
     pub workload: v1::Workload,
     /// Its pod's name; empty where it is not known.
     pub pod_name: String,
+    /// What else the API server says of it.
+    pub facts: Option<Arc<Facts>>,
+    /// How the API server stands to it.
+    pub claim: Claim,
+}
+
+impl Named {
+    fn new(workload: v1::Workload, pod_name: impl Into<String>) -> Self {
+        Self { workload, pod_name: pod_name.into(), facts: None, claim: Claim::Unasked }
+    }
 }
 
 /// Why the identity file is not used, or not all of it.
@@ -65,6 +83,7 @@ pub struct Identity {
     file: Option<PathBuf>,
     pods: HashMap<String, Line>,
     stamp: Option<(SystemTime, u64)>,
+    kubernetes: Option<Arc<Kubernetes>>,
 }
 
 impl Identity {
@@ -74,18 +93,36 @@ impl Identity {
         Self { file, ..Self::default() }
     }
 
+    /// Asks the API server's watch first.
+    #[must_use]
+    pub fn with_kubernetes(self, kubernetes: Option<Arc<Kubernetes>>) -> Self {
+        Self { kubernetes, ..self }
+    }
+
+    /// The API server's watch.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Arc<Kubernetes>> {
+        self.kubernetes.as_ref()
+    }
+
+    /// Uids of the pods of which the API server said something new.
+    #[must_use]
+    pub fn changed_pods(&self) -> HashSet<Arc<str>> {
+        self.kubernetes.as_ref().map(|kubernetes| kubernetes.take_changed()).unwrap_or_default()
+    }
+
     /// Whether reading the file again could not tell more about a container.
     #[must_use]
     pub fn knows(&self, added: &v1::ContainerAdded) -> bool {
         self.file.is_none() || added.recorded_workload.is_some() || added.pod_uid.is_empty() || self.pods.contains_key(&added.pod_uid)
     }
 
-    /// The workload and pod name of a container. What a replay says of it comes first: the door lets nobody else say it.
+    /// The workload and pod name of a container that a node tells of. What a replay says of it comes first: the door lets nobody else say it.
     #[must_use]
-    pub fn name(&self, cluster: &str, added: &v1::ContainerAdded) -> Named {
+    pub fn name(&self, cluster: &str, node: &str, added: &v1::ContainerAdded) -> Named {
         if let Some(recorded) = &added.recorded_workload {
             let workload = v1::Workload { cluster: cluster.into(), ..recorded.clone() };
-            return Named { workload, pod_name: added.recorded_pod_name.clone() };
+            return Named::new(workload, &*added.recorded_pod_name);
         }
         let workload = |namespace: &str, kind: &str, name: &str, container: String| v1::Workload {
             cluster: cluster.into(),
@@ -97,16 +134,34 @@ impl Identity {
         let place = format!("#{}", added.slot);
         if added.pod_uid.is_empty() {
             let name = if added.watch_name.is_empty() { &added.cgroup } else { &added.watch_name };
-            return Named { workload: workload("", "Cgroup", name, place), pod_name: String::new() };
+            return Named::new(workload("", "Cgroup", name, place), "");
         }
-        match self.pods.get(&added.pod_uid) {
+        let unnamed = |place| Named::new(workload("", "Pod", &added.pod_uid, place), "");
+        let claim = match self.asked(cluster, node, added) {
+            Some(Found::Pod { namespace, pod, owner_kind, owner_name, container, listed }) => {
+                let name = container.as_ref().map_or(place, |facts| facts.name.to_string());
+                let claim = if listed { Claim::Listed } else { Claim::Unlisted };
+                let workload = workload(&namespace, &owner_kind, &owner_name, name);
+                return Named { workload, pod_name: pod.into(), facts: container.filter(|_| listed), claim };
+            }
+            // Nobody else's word counts for a pod that the API server knows to be another node's.
+            Some(Found::Elsewhere(other)) => return Named { claim: Claim::Elsewhere(other), ..unnamed(place) },
+            Some(Found::Unknown) => Claim::Unknown,
+            None => Claim::Unasked,
+        };
+        let named = match self.pods.get(&added.pod_uid) {
             Some(pod) => {
                 let container = pod.containers.get(added.slot as usize).cloned().unwrap_or(place);
-                let workload = workload(&pod.namespace, &pod.owner_kind, &pod.owner_name, container);
-                Named { workload, pod_name: pod.pod.clone() }
+                Named::new(workload(&pod.namespace, &pod.owner_kind, &pod.owner_name, container), &*pod.pod)
             }
-            None => Named { workload: workload("", "Pod", &added.pod_uid, place), pod_name: String::new() },
-        }
+            None => unnamed(place),
+        };
+        Named { claim, ..named }
+    }
+
+    fn asked(&self, cluster: &str, node: &str, added: &v1::ContainerAdded) -> Option<Found> {
+        let kubernetes = self.kubernetes.as_ref().filter(|kubernetes| kubernetes.cluster() == cluster)?;
+        kubernetes.find(&added.pod_uid, &added.container_id, added.slot, node)
     }
 
     /// Reads the file again if it changed; whether it did. A file that cannot be read leaves what was known.
@@ -179,9 +234,9 @@ mod tests {
     fn without_a_file_a_pod_is_its_uid_and_a_cgroup_its_watch_or_path() {
         let identity = Identity::new(None);
 
-        let pod = identity.name("c", &added("u1", 2)).workload;
-        let cgroup = identity.name("c", &added("", 0)).workload;
-        let watched = identity.name("c", &v1::ContainerAdded { watch_name: "db".into(), ..added("", 0) }).workload;
+        let pod = identity.name("c", "n", &added("u1", 2)).workload;
+        let cgroup = identity.name("c", "n", &added("", 0)).workload;
+        let watched = identity.name("c", "n", &v1::ContainerAdded { watch_name: "db".into(), ..added("", 0) }).workload;
 
         assert_eq!(pod.to_string(), "c/-/Pod/u1/#2");
         assert_eq!((&cgroup.owner_kind[..], &cgroup.owner_name[..]), ("Cgroup", "/a/b"));
@@ -198,9 +253,9 @@ mod tests {
         let second = identity.refresh();
 
         assert_eq!((first, second), (Ok(true), Ok(false)));
-        let named = identity.name("c", &added("u1", 0));
+        let named = identity.name("c", "n", &added("u1", 0));
         assert_eq!((named.workload.to_string(), &named.pod_name[..]), ("c/shop/Deployment/web/app".into(), "web-1"));
-        assert_eq!(identity.name("c", &added("u1", 1)).workload.container_name, "#1");
+        assert_eq!(identity.name("c", "n", &added("u1", 1)).workload.container_name, "#1");
     }
 
     #[test]
@@ -213,7 +268,7 @@ mod tests {
 
         assert!(error.contains("line 2") && error.contains("line 4: pod_uid u1 is there twice"), "{error}");
         assert!(error.contains("2 wrong, 1 used"), "{error}");
-        assert_eq!(identity.name("c", &added("u1", 0)).pod_name, "web-1");
+        assert_eq!(identity.name("c", "n", &added("u1", 0)).pod_name, "web-1");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod http;
 pub mod identity;
 pub mod ingest;
 mod keep;
+pub mod kubernetes;
 pub mod label;
 mod maintain;
 pub mod pipeline;

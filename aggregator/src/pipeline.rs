@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use vedette_detect::{Change, Detector, NodeHeard, SubjectKey};
+use vedette_detect::{Change, Detector, NodeHeard, SubjectKey, Unclaimed};
 use vedette_history::{StoredBatch, StoredVerdict};
 use vedette_proto::v1;
 
@@ -13,14 +13,22 @@ use crate::{
     fleet::Fleet,
     identity::{Identity, IdentityError},
     ingest::{Delivery, Peer, Work},
+    kubernetes::Claim,
     problems::{Problems, Source},
-    roster::{Met, Roster},
+    roster::{Met, Renamed, Roster},
 };
 
 /// How often silence is judged and the identity file looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Every how many ticks the baselines' states are shown in the fleet.
 const BASELINE_TICKS: u64 = 5;
+
+/// Every how many ticks containers that no API object claims are looked for.
+const CLAIM_TICKS: u64 = 5;
+/// A container that no API object claims for so long is a fact.
+const UNCLAIMED_MS: i64 = 60_000;
+/// Nodes named in the problem about claims.
+const LIARS_LISTED: usize = 3;
 
 /// A node unheard for this long has probably been replaced: its containers make room for others.
 const FORGOTTEN_MS: i64 = 3_600_000;
@@ -62,6 +70,8 @@ pub struct Pipeline {
     /// What it came to since the last turn, where it changed.
     cross_checked: Vec<v1::ComparedCounter>,
     roster: Roster,
+    /// The API server's word was there when last looked.
+    api_known: bool,
     /// Newest event time by cluster; as many as the fleet has clusters.
     event_time: HashMap<Arc<str>, i64>,
 }
@@ -111,6 +121,7 @@ impl Pipeline {
             cross_checks,
             cross_checked: Vec::new(),
             roster,
+            api_known: false,
             event_time,
         }
     }
@@ -190,9 +201,11 @@ impl Pipeline {
             // The file may say by now who a new pod is; a moment later its first rows would be under another name.
             self.refresh_names();
         }
-        let named = self.identity.name(&peer.cluster, &added);
+        let named = self.identity.name(&peer.cluster, &peer.node, &added);
+        let elsewhere = matches!(named.claim, Claim::Elsewhere(_));
         let Met::New(key) = self.roster.add(peer, added, named) else { return };
         let Some(place) = self.roster.place(key) else { return };
+        self.counters.names_refused.inc_by(u64::from(elsewhere));
         self.fleet.container_added(key, &place.in_fleet());
         self.detector.container_added(place.at(key), &place.added, origin == v1::Origin::Live);
     }
@@ -312,6 +325,10 @@ impl Pipeline {
         }
         self.silence(now_unix_ms);
         self.refresh_names();
+        self.rename_changed();
+        if ticks.is_multiple_of(CLAIM_TICKS) {
+            self.claims(now_unix_ms);
+        }
         if ticks.is_multiple_of(BASELINE_TICKS) {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
             self.fleet.baseline(states);
@@ -361,17 +378,20 @@ impl Pipeline {
         let heard = self.fleet.presence(|node, connected, left, blind| {
             (node.cluster == own).then(|| (node.name.clone(), node.last_heard_unix_ms, connected, left, blind))
         });
+        let names: Vec<&str> = heard.iter().flatten().map(|(name, ..)| &**name).collect();
+        let away = self.identity.kubernetes().map_or_else(|| vec![false; names.len()], |kubernetes| kubernetes.away(&names));
         let nodes: Vec<NodeHeard<'_>> = heard
             .iter()
             .flatten()
-            .map(|(name, last_heard_unix_ms, connected, left, blind)| NodeHeard {
+            .zip(away)
+            .map(|((name, last_heard_unix_ms, connected, left, blind), cordoned_or_deleted)| NodeHeard {
                 cluster: own,
                 name,
                 last_heard_unix_ms: *last_heard_unix_ms,
                 connected: *connected,
                 left: *left,
                 blind: *blind,
-                cordoned_or_deleted: false,
+                cordoned_or_deleted,
                 aggregator_started_unix_ms: self.hearing_unix_ms,
             })
             .collect();
@@ -399,16 +419,87 @@ impl Pipeline {
     /// Names changed: containers alive have the new ones from now on; rows already stored keep the old.
     fn rename(&mut self) {
         let keys: Vec<u64> = self.roster.keys().collect();
-        for key in keys {
-            let Some(place) = self.roster.place(key).filter(|place| !place.added.container_id.is_empty()) else { continue };
-            let named = self.identity.name(&place.subject.cluster, &place.added);
-            if !self.roster.rename(key, named) {
-                continue;
+        keys.into_iter().for_each(|key| self.rename_one(key));
+    }
+
+    /// The API server said something new: of these pods, or for the first time of all.
+    fn rename_changed(&mut self) {
+        let changed = self.identity.changed_pods();
+        let asked_now = self.identity.kubernetes().is_some_and(|kubernetes| kubernetes.find("", "", 0, "").is_some());
+        let first = asked_now && !std::mem::replace(&mut self.api_known, asked_now);
+        if changed.is_empty() && !first {
+            return;
+        }
+        let concerned = |key: &u64| {
+            self.roster.place(*key).is_some_and(|place| {
+                let uid = &*place.added.pod_uid;
+                !uid.is_empty() && (first || changed.contains(uid))
+            })
+        };
+        let keys: Vec<u64> = self.roster.keys().filter(concerned).collect();
+        keys.into_iter().for_each(|key| self.rename_one(key));
+    }
+
+    fn rename_one(&mut self, key: u64) {
+        let Some(place) = self.roster.place(key).filter(|place| !place.added.container_id.is_empty()) else { return };
+        let named = self.identity.name(&place.subject.cluster, &place.subject.node, &place.added);
+        if matches!(named.claim, Claim::Elsewhere(_)) && place.claim != named.claim {
+            self.counters.names_refused.inc();
+        }
+        let renamed = self.roster.rename(key, named);
+        let Some(place) = self.roster.place(key).filter(|_| renamed != Renamed::No) else { return };
+        self.fleet.container_added(key, &place.in_fleet());
+        if renamed == Renamed::Names {
+            self.detector.container_added(place.at(key), &place.added, false);
+        }
+    }
+
+    /// Holds what agents tell against what the API server does.
+    fn claims(&mut self, now_unix_ms: i64) {
+        let Some(kubernetes) = self.identity.kubernetes() else { return };
+        self.counters.known_pods.set(kubernetes.sizes().pods as i64);
+        for rollout in kubernetes.take_rollouts() {
+            let (namespace, kind, name) = (&rollout.namespace, &rollout.owner_kind, &rollout.owner_name);
+            tracing::info!(%namespace, %kind, %name, template = %rollout.template, "rollout");
+            self.counters.rollouts.inc();
+        }
+        let (healthy_unix_ms, sizes) = (kubernetes.healthy_unix_ms(), kubernetes.sizes());
+        let (mut unclaimed, mut differ) = (0, 0);
+        let mut liars: std::collections::BTreeMap<&str, (u64, &str)> = std::collections::BTreeMap::new();
+        for key in self.roster.keys() {
+            let Some(place) = self.roster.place(key) else { continue };
+            differ += i64::from(place.facts.as_ref().and_then(|facts| facts.restarts).is_some_and(|told| place.added.restarts > told));
+            let what = match &place.claim {
+                Claim::Unasked | Claim::Listed => continue,
+                Claim::Unlisted => Unclaimed::Container,
+                Claim::Unknown => Unclaimed::Pod,
+                Claim::Elsewhere(node) => {
+                    liars.entry(&place.subject.node).or_insert((0, node)).0 += 1;
+                    Unclaimed::OtherNode(node)
+                }
+            };
+            // A static pod's mirror may never come to be, and its uid is a hash: 32 digits without a dash.
+            let Some(healthy_unix_ms) = healthy_unix_ms.filter(|_| place.added.pod_uid.contains('-')) else { continue };
+            let since_unix_ms = healthy_unix_ms.max(place.added.first_seen_unix_ms);
+            if now_unix_ms - since_unix_ms >= UNCLAIMED_MS {
+                unclaimed += i64::from(self.detector.unclaimed(SubjectKey(key), what, now_unix_ms));
             }
-            if let Some(place) = self.roster.place(key) {
-                self.fleet.container_added(key, &place.in_fleet());
-                self.detector.container_added(place.at(key), &place.added, false);
-            }
+        }
+        self.counters.unclaimed.set(unclaimed);
+        self.counters.restarts_differ.set(differ);
+        let mut lines: Vec<String> = liars
+            .iter()
+            .take(LIARS_LISTED)
+            .map(|(node, (count, other))| {
+                format!("node {node} tells of {count} containers of pods of other nodes, such as {other}: not named")
+            })
+            .collect();
+        lines.extend((liars.len() > LIARS_LISTED).then(|| format!("and {} more nodes", liars.len() - LIARS_LISTED)));
+        lines.extend((sizes.refused > 0).then(|| format!("{} pods and owners not known, limits of kubernetes were met", sizes.refused)));
+        lines.extend((sizes.contested > 0).then(|| format!("{} times a pod had the uid of another", sizes.contested)));
+        match lines.is_empty() {
+            true => self.problems.clear(Source::Claims),
+            false => self.problems.state(Source::Claims, lines.join("; ")),
         }
     }
 }

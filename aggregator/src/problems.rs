@@ -17,6 +17,10 @@ pub enum Source {
     CrossChecks,
     /// The identity file has errors.
     Identity,
+    /// The API server cannot be watched.
+    Kubernetes,
+    /// What nodes say of their pods is not what the API server says.
+    Claims,
     /// The certificate cannot be renewed.
     Certificate,
     /// The detector met a limit and does not judge everything.

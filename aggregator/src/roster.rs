@@ -14,6 +14,7 @@ use crate::{
     fleet::{Added, NodeId},
     identity::Named,
     ingest::Peer,
+    kubernetes::{Claim, Facts},
 };
 
 /// One living container, or a node.
@@ -24,6 +25,8 @@ pub(crate) struct Place {
     named_by: (u64, u32),
     pub subject: Arc<Subject>,
     pub added: v1::ContainerAdded,
+    pub facts: Option<Arc<Facts>>,
+    pub claim: Claim,
 }
 
 impl Place {
@@ -48,6 +51,7 @@ impl Place {
             workload: &subject.workload,
             pod_name: &subject.pod_name,
             container: &self.added,
+            facts: self.facts.as_deref(),
         }
     }
 }
@@ -78,6 +82,17 @@ impl Stream {
     pub fn key(&self, reference: u32) -> Option<u64> {
         self.keys.get(&reference).copied()
     }
+}
+
+/// What another name came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renamed {
+    /// It has another workload or pod name.
+    Names,
+    /// Only what else is known of it changed.
+    Facts,
+    /// Nothing changed.
+    No,
 }
 
 /// What adding a container came to.
@@ -118,7 +133,7 @@ impl Roster {
                     pod_name: named.pod_name,
                     cgroup: added.cgroup.clone(),
                 };
-                let key = self.insert(peer, subject, added);
+                let key = self.insert(peer, subject, added, named.facts, named.claim);
                 if newest {
                     self.by_identity.insert(identity, key);
                 }
@@ -162,16 +177,17 @@ impl Roster {
             ..v1::Workload::default()
         };
         let subject = Subject { cluster: peer.cluster.to_string(), node: peer.node.clone(), workload, ..Subject::default() };
-        let key = self.insert(peer, subject, v1::ContainerAdded { already_running: true, ..v1::ContainerAdded::default() });
+        let added = v1::ContainerAdded { already_running: true, ..v1::ContainerAdded::default() };
+        let key = self.insert(peer, subject, added, None, Claim::Unasked);
         self.nodes.insert(peer.node_id, key);
         (key, true)
     }
 
-    fn insert(&mut self, peer: &Peer, subject: Subject, added: v1::ContainerAdded) -> u64 {
+    fn insert(&mut self, peer: &Peer, subject: Subject, added: v1::ContainerAdded, facts: Option<Arc<Facts>>, claim: Claim) -> u64 {
         let key = self.next_key;
         self.next_key += 1;
         let named_by = (peer.id, added.container_ref);
-        self.places.insert(key, Place { node_id: peer.node_id, named_by, subject: Arc::new(subject), added });
+        self.places.insert(key, Place { node_id: peer.node_id, named_by, subject: Arc::new(subject), added, facts, claim });
         key
     }
 
@@ -187,14 +203,21 @@ impl Roster {
         self.places.get(&key)
     }
 
-    /// Gives a container other names from now on; whether they are other.
-    pub fn rename(&mut self, key: u64, named: Named) -> bool {
-        let Some(place) = self.places.get_mut(&key) else { return false };
+    /// Gives a container other names from now on. One whose pod is not known any more keeps those that it has.
+    pub fn rename(&mut self, key: u64, named: Named) -> Renamed {
+        let Some(place) = self.places.get_mut(&key) else { return Renamed::No };
+        let forgotten = named.claim == Claim::Unknown && named.pod_name.is_empty() && named.workload.owner_name == place.added.pod_uid;
+        place.claim = named.claim;
+        if forgotten {
+            return Renamed::No;
+        }
+        let facts = place.facts != named.facts;
+        place.facts = named.facts;
         if place.subject.workload == named.workload && place.subject.pod_name == named.pod_name {
-            return false;
+            return if facts { Renamed::Facts } else { Renamed::No };
         }
         place.subject = Arc::new(Subject { workload: named.workload, pod_name: named.pod_name, ..(*place.subject).clone() });
-        true
+        Renamed::Names
     }
 
     /// The container is gone: nothing refers to it any more. One that the stream added again under another reference lives on.

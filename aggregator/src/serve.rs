@@ -25,7 +25,9 @@ use crate::{
     http::Pages,
     identity::Identity,
     ingest::{Door, IngestApi, Turns, Work},
-    keep, maintain, pipeline,
+    keep,
+    kubernetes::{self, Kubernetes, KubernetesError},
+    maintain, pipeline,
     problems::{Problems, Source},
     roll::Roll,
     services,
@@ -85,6 +87,9 @@ pub enum StartError {
     /// Labels and incidents.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The API server.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     /// Threads for SQL.
     #[error("cannot start threads for queries: {0}")]
     Threads(std::io::Error),
@@ -153,7 +158,15 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     shared.fleet.restore(known);
     let (stop, stopping) = watch::channel(false);
     let roll = tokio::spawn(roll.run(stopping.clone()));
-    let (work, chain) = chain(&config, &shared, detector, open);
+    let kubernetes = config.kubernetes.enabled.then(|| {
+        let limits = kubernetes::Limits { max_pods: config.kubernetes.max_pods, max_names: config.kubernetes.max_names };
+        Arc::new(Kubernetes::new(Arc::clone(&shared.cluster), limits))
+    });
+    let watches = match &kubernetes {
+        Some(kubernetes) => kubernetes::start(&config.kubernetes, kubernetes, &shared.problems, &stopping).await?,
+        None => Vec::new(),
+    };
+    let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
 
     let door = Arc::new(Door {
         cluster: Arc::clone(&shared.cluster),
@@ -167,10 +180,11 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         streams: AtomicU64::new(1),
     });
     let (reporter, health) = tonic_health::server::health_reporter();
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
+    tasks.extend(watches);
     let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
     let admin = || tokens.guard(&shared.counters, Role::Admin);
     let router = Server::builder()
@@ -224,12 +238,18 @@ async fn restore(store: &Store, detector: &mut Detector, cluster: &str, now_unix
 }
 
 /// Starts pipeline, keeper and incident writer: each ends when the one before it did and its queue is empty.
-fn chain(config: &Config, shared: &Shared, detector: Detector, open: Vec<Incident>) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
+fn chain(
+    config: &Config,
+    shared: &Shared,
+    detector: Detector,
+    open: Vec<Incident>,
+    kubernetes: Option<Arc<Kubernetes>>,
+) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
     let (work, queue) = mpsc::channel(config.ingest.queue_batches);
     let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
     let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
     let (cross_checks, compared) = mpsc::channel(CROSS_CHECK_QUEUE);
-    let mut identity = Identity::new(config.identity.file.clone());
+    let mut identity = Identity::new(config.identity.file.clone()).with_kubernetes(kubernetes);
     if let Err(error) = identity.refresh() {
         tracing::warn!(%error, "identity file");
         shared.problems.state(Source::Identity, error.to_string());

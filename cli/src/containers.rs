@@ -33,6 +33,9 @@ pub async fn run(args: ContainersArgs, client: &mut Client, output: &mut Output)
     };
     let answer = waiting("asking for the containers", client.query.list_containers(request)).await;
     let answer = answer.map_err(Stop::from)?.into_inner();
+    // Only where an API server says something.
+    let ended = answer.containers.iter().any(|container| container.last_exit_code.is_some());
+    let counted = answer.containers.iter().any(|container| container.api_restarts.is_some());
     let columns = vec![
         Column::table("WORKLOAD"),
         Column::data("cluster"),
@@ -49,6 +52,20 @@ pub async fn run(args: ContainersArgs, client: &mut Client, output: &mut Output)
         Column::data("first_seen"),
         Column::both("gone", if args.gone { "GONE" } else { "" }),
         Column::both("restarts", "RESTARTS"),
+        Column::both("api_restarts", if counted { "API RESTARTS" } else { "" }),
+        Column::data("restarts_differ"),
+        Column::table(if ended { "LAST EXIT" } else { "" }),
+        Column::data("last_exit_code"),
+        Column::data("last_exit_reason"),
+        Column::data("started"),
+        Column::data("image"),
+        Column::data("image_digest"),
+        Column::data("qos"),
+        Column::data("host_network"),
+        Column::data("cpu_request_millicores"),
+        Column::data("cpu_limit_millicores"),
+        Column::data("memory_request_bytes"),
+        Column::data("memory_limit_bytes"),
         Column::both("cpu_millicores", "CPU"),
         Column::both("memory_bytes", "MEMORY"),
         Column::both("rx_bytes_per_second", "RECEIVED"),
@@ -96,6 +113,20 @@ fn cells(container: &Container) -> Vec<Cell> {
         Cell::instant(container.first_seen_unix_ms),
         Cell::instant(container.gone_unix_ms),
         Cell::Unsigned(container.restarts.into()),
+        measured(container.api_restarts.map(u64::from), Cell::Unsigned),
+        Cell::Boolean(container.restarts_differ),
+        Cell::text(last_exit(container)),
+        container.last_exit_code.map_or(Cell::Absent, |code| Cell::Integer(code.into())),
+        Cell::text(&container.last_exit_reason),
+        container.started_unix_ms.map_or(Cell::Absent, Cell::Instant),
+        Cell::text(&container.image),
+        Cell::text(&container.image_digest),
+        Cell::text(&container.qos),
+        container.host_network.map_or(Cell::Absent, Cell::Boolean),
+        measured(container.cpu_request_millicores, Cell::Millicores),
+        measured(container.cpu_limit_millicores, Cell::Millicores),
+        measured(container.memory_request_bytes, Cell::Bytes),
+        measured(container.memory_limit_bytes, Cell::Bytes),
         measured(container.cpu_millicores, Cell::Millicores),
         measured(container.memory_bytes, Cell::Bytes),
         measured(container.rx_bytes_per_second, Cell::BytesPerSecond),
@@ -104,6 +135,15 @@ fn cells(container: &Container) -> Vec<Cell> {
         Cell::word(container.baseline().word(), baseline),
         Cell::Unsigned(container.observations),
     ]
+}
+
+/// `OOMKilled (137)`; empty where it never ended.
+fn last_exit(container: &Container) -> String {
+    match (container.last_exit_code, &*container.last_exit_reason) {
+        (None, reason) => reason.to_owned(),
+        (Some(code), "") => code.to_string(),
+        (Some(code), reason) => format!("{reason} ({code})"),
+    }
 }
 
 /// A workload in one word, without its cluster: `shop/Deployment/web/nginx`.

@@ -14,6 +14,7 @@ mod subject;
 mod verdict;
 
 mod baseline;
+mod claims;
 mod container;
 mod disagreement;
 mod evidence;
@@ -32,6 +33,7 @@ mod thresholds;
 mod trend;
 mod view;
 
+pub use claims::Unclaimed;
 pub use config::{Config, ConfigError};
 pub use detector::Detector;
 pub use fleet::KeyHasher;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use vedette_proto::{Column, Observation, v1};
 
 use super::{NodeId, compared::ComparedMetrics};
+use crate::kubernetes::Facts;
 
 /// Process names kept per container; the oldest goes first.
 pub const PROCESSES_KEPT: usize = 32;
@@ -24,6 +25,8 @@ pub struct Added<'a> {
     pub pod_name: &'a str,
     /// What the agent said.
     pub container: &'a v1::ContainerAdded,
+    /// What the API server said.
+    pub facts: Option<&'a Facts>,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub(super) struct ContainerRecord {
 impl ContainerRecord {
     pub fn new(added: &Added<'_>) -> Self {
         let container = added.container;
-        let message = v1::Container {
+        let mut message = v1::Container {
             workload: Some(added.workload.clone()),
             node: added.node.into(),
             pod_uid: container.pod_uid.clone(),
@@ -54,6 +57,9 @@ impl ContainerRecord {
             baseline: v1::BaselineState::Learning.into(),
             ..v1::Container::default()
         };
+        if let Some(facts) = added.facts {
+            facts.show(&mut message);
+        }
         let announced = v1::ContainerAdded {
             container_ref: 0,
             pod_uid: String::new(),
@@ -91,6 +97,9 @@ impl ContainerRecord {
     pub fn renamed(&mut self, added: &Added<'_>) {
         self.message.workload = Some(added.workload.clone());
         self.message.pod_name = added.pod_name.into();
+        if let Some(facts) = added.facts {
+            facts.show(&mut self.message);
+        }
     }
 
     pub fn observed(&mut self, unix_ms: i64, row: &Observation, score: f32) {

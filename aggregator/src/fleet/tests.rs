@@ -17,7 +17,7 @@ fn workload(cluster: &str, name: &str) -> v1::Workload {
 fn add(fleet: &Fleet, node_id: NodeId, key: u64, cluster: &str, id: &str) {
     let container = v1::ContainerAdded { container_id: id.into(), ..v1::ContainerAdded::default() };
     let workload = workload(cluster, id);
-    fleet.container_added(key, &Added { node_id, node: "n", workload: &workload, pod_name: "", container: &container });
+    fleet.container_added(key, &Added { node_id, node: "n", workload: &workload, pod_name: "", container: &container, facts: None });
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn what_an_agent_told_is_given_only_to_those_who_ask() {
         ..v1::ContainerAdded::default()
     };
     let workload = workload("own", "web");
-    fleet.container_added(1, &Added { node_id: node, node: "n", workload: &workload, pod_name: "", container: &container });
+    fleet.container_added(1, &Added { node_id: node, node: "n", workload: &workload, pod_name: "", container: &container, facts: None });
     fleet.process_seen(1, &v1::ProcessSeen { container_ref: 7, comm: "sh".into(), ..v1::ProcessSeen::default() });
     fleet.container_removed(1, &v1::ContainerRemoved { container_ref: 7, unix_ms: 9, pod_remains: true });
 

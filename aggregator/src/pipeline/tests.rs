@@ -400,3 +400,136 @@ fn a_disagreement_with_prometheus_that_lasts_is_a_ticket_that_ends_and_what_chan
     let (compared, _, nodes) = pipeline.fleet.compared(&v1::Selector::default(), v1::CrossCheckOutcome::Unspecified, 10);
     assert_eq!((compared.len(), compared[0].check.unwrap().outcome(), nodes.len()), (1, Agree, 1));
 }
+
+/// A watch of the API server that listed everything, healthy since the start: a pod `web-1` on a node, its containers as told.
+fn listed(node: &str, uid: &str, containers: &[(&str, &str)]) -> Arc<crate::kubernetes::Kubernetes> {
+    use crate::kubernetes::{Kubernetes, Limits, Watched};
+    let kubernetes = Kubernetes::new("own".into(), Limits { max_pods: 10, max_names: 100 });
+    kubernetes.tell(pod(node, uid, containers), START);
+    for what in Watched::ALL {
+        kubernetes.listed(what, START);
+    }
+    Arc::new(kubernetes)
+}
+
+fn pod(node: &str, uid: &str, containers: &[(&str, &str)]) -> serde_json::Value {
+    use serde_json::json;
+    let spec: Vec<_> = containers.iter().map(|(name, _)| json!({"name": name})).collect();
+    let status = |(name, id): &(&str, &str)| json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 2, "containerID": format!("containerd://{id}")});
+    let statuses: Vec<_> = containers.iter().map(status).collect();
+    json!({
+        "metadata": {"namespace": "shop", "name": "web-1", "uid": uid},
+        "spec": {"nodeName": node, "containers": spec},
+        "status": {"containerStatuses": statuses},
+    })
+}
+
+fn of_pod(uid: &str) -> v1::ContainerAdded {
+    v1::ContainerAdded { pod_uid: uid.into(), first_seen_unix_ms: START, ..container(1) }
+}
+
+/// A minute and a half of rows and ticks of one container; sentences of the evidence of what opened, and what it is called in the end.
+fn watch(added: v1::ContainerAdded, kubernetes: Arc<crate::kubernetes::Kubernetes>) -> (Vec<String>, String, Pipeline) {
+    let mut pipeline = pipeline(Identity::default().with_kubernetes(Some(kubernetes)));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![added]));
+    let mut told = Vec::new();
+    for second in 1..=90 {
+        pipeline.take(delivery(&peer, second, &[1]));
+        pipeline.fleet.heard(peer.node_id, START + second as i64 * 1_000);
+        pipeline.tick(START + second as i64 * 1_000, second);
+        for change in pipeline.detector.changes() {
+            if change.change == v1::IncidentChange::Opened {
+                told.extend(change.incident.evidence.into_iter().map(|one| format!("{second} s: {}", one.sentence)));
+            }
+        }
+    }
+    let own = v1::Selector { cluster: "own".into(), ..v1::Selector::default() };
+    let name = pipeline.fleet.containers(&own, false, 10).0[0].workload.as_ref().unwrap().to_string();
+    (told, name, pipeline)
+}
+
+#[test]
+fn a_container_that_no_api_object_claims_is_a_fact_after_a_minute() {
+    let cases = [
+        (listed("n", "other-uid", &[]), "60 s: the container runs, and the API server has no pod with its uid", "own/-/Pod/a-uid/#0"),
+        (
+            listed("n", "a-uid", &[("app", "another")]),
+            "60 s: the container runs in its pod, and the pod does not list it",
+            "own/shop/Pod/web-1/app",
+        ),
+        (
+            listed("m", "a-uid", &[("app", "container-1")]),
+            "60 s: the container runs, and the API server has its pod on node m",
+            "own/-/Pod/a-uid/#0",
+        ),
+    ];
+    for (kubernetes, sentence, expected) in cases {
+        let (told, name, pipeline) = watch(of_pod("a-uid"), kubernetes);
+
+        assert_eq!((told, &*name), (vec![sentence.to_owned()], expected));
+        assert_eq!(pipeline.counters.unclaimed.get(), 1);
+        assert_eq!(pipeline.counters.names_refused.get(), u64::from(sentence.contains("node m")));
+    }
+}
+
+#[test]
+fn what_is_claimed_or_static_or_asked_of_no_healthy_server_is_none() {
+    let claimed = listed("n", "a-uid", &[("app", "container-1")]);
+    let outage = listed("n", "other-uid", &[]);
+    outage.broken(crate::kubernetes::Watched::Jobs);
+    let cases = [
+        (of_pod("a-uid"), claimed, "own/shop/Pod/web-1/app"),
+        (of_pod("0123456789abcdef0123456789abcdef"), listed("n", "x", &[]), "own/-/Pod/0123456789abcdef0123456789abcdef/#0"),
+        (of_pod("a-uid"), outage, "own/-/Pod/a-uid/#0"),
+    ];
+    for (added, kubernetes, expected) in cases {
+        let (told, name, pipeline) = watch(added, kubernetes);
+
+        assert_eq!((told, &*name), (vec![], expected));
+        assert_eq!(pipeline.counters.unclaimed.get(), 0);
+    }
+}
+
+#[test]
+fn a_pod_that_the_api_server_tells_late_renames_and_one_that_it_forgets_does_not() {
+    let kubernetes = listed("n", "other-uid", &[]);
+    let mut pipeline = pipeline(Identity::default().with_kubernetes(Some(Arc::clone(&kubernetes))));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    let name = |pipeline: &mut Pipeline, second: i64| {
+        pipeline.tick(START + second * 1_000, second as u64);
+        let own = v1::Selector { cluster: "own".into(), ..v1::Selector::default() };
+        let shown = pipeline.fleet.containers(&own, false, 10).0.remove(0);
+        (shown.workload.unwrap().to_string(), shown.api_restarts, shown.restarts_differ)
+    };
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![v1::ContainerAdded { restarts: 3, ..of_pod("a-uid") }]));
+    let before = name(&mut pipeline, 1);
+
+    kubernetes.tell(pod("n", "a-uid", &[("app", "container-1")]), START);
+    let after = name(&mut pipeline, 5);
+    kubernetes.end(pod("n", "a-uid", &[("app", "container-1")]), START);
+    kubernetes.expire(START + 3_600_000);
+    let forgotten = name(&mut pipeline, 6);
+
+    assert_eq!(before, ("own/-/Pod/a-uid/#0".into(), None, false));
+    assert_eq!(after, ("own/shop/Pod/web-1/app".into(), Some(2), true));
+    assert_eq!((forgotten.0, pipeline.counters.restarts_differ.get()), (after.0, 1));
+}
+
+#[test]
+fn the_silence_of_a_cordoned_node_is_meant() {
+    let kubernetes = listed("n", "u", &[]);
+    kubernetes.node("n", true);
+    let (cordoned, expected) = (Identity::default().with_kubernetes(Some(kubernetes)), Identity::default());
+    let open = [cordoned, expected].map(|identity| {
+        let mut pipeline = pipeline(identity);
+        let peer = peer(&pipeline, 1, v1::Origin::Live);
+        pipeline.fleet.heard(peer.node_id, START);
+        for second in 0..200 {
+            pipeline.tick(START + second * 1_000, second as u64);
+        }
+        pipeline.detector.stats().open_incidents
+    });
+
+    assert_eq!(open, [0, 1]);
+}
