@@ -1,5 +1,5 @@
 # Images by an ordinary builder: docker build --target agent -t vedette-agent:0.1.0 . (and aggregator, range). `make images` needs none.
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /source
 COPY . .
 # glibc linked in: what runs has no libraries. The agent resolves names by itself.

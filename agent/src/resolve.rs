@@ -48,7 +48,8 @@ pub async fn addresses(host: &str, resolv_conf: &Path) -> Result<Vec<IpAddr>, Re
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let settings = |error: hickory_resolver::net::NetError| ResolveError::Settings { path: resolv_conf.to_owned(), reason: error.to_string() };
+    let settings =
+        |error: hickory_resolver::net::NetError| ResolveError::Settings { path: resolv_conf.to_owned(), reason: error.to_string() };
     let text = std::fs::read(resolv_conf).map_err(|source| ResolveError::File { path: resolv_conf.to_owned(), source })?;
     let (config, mut options) = parse_resolv_conf(text).map_err(settings)?;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;

@@ -300,16 +300,17 @@ async fn a_name_is_asked_for_as_the_settings_of_a_pod_say() {
     let asked = match name_server(server, "vedette-aggregator.vedette.svc.cluster.local").await {
         Ok(asked) => asked,
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "cannot run, and CI=true forbids to skip: {server}: {error}");
+            assert!(
+                std::env::var_os("CI").is_none_or(|value| value != "true"),
+                "cannot run, and CI=true forbids to skip: {server}: {error}"
+            );
             eprintln!("SKIPPED: a name server on {server}: {error}");
             return;
         }
     };
     let folder = tempfile::tempdir().unwrap();
-    let settings = format!(
-        "nameserver {}\nsearch vedette-agent.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n",
-        server.ip()
-    );
+    let settings =
+        format!("nameserver {}\nsearch vedette-agent.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n", server.ip());
     std::fs::write(folder.path().join("resolv.conf"), settings).unwrap();
     let (address, seen) = serve_as("vedette-aggregator.vedette.svc", folder.path(), usize::MAX).await;
 

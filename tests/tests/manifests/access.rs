@@ -129,7 +129,8 @@ fn the_agent_is_bound_to_nothing() {
     let objects = objects::install();
 
     let bindings = objects.iter().filter(|object| ["RoleBinding", "ClusterRoleBinding"].contains(&object["kind"].as_str().unwrap()));
-    let subjects: Vec<_> = bindings.flat_map(|binding| objects::list(&binding["subjects"])).map(|subject| subject["name"].as_str().unwrap()).collect();
+    let subjects: Vec<_> =
+        bindings.flat_map(|binding| objects::list(&binding["subjects"])).map(|subject| subject["name"].as_str().unwrap()).collect();
 
     assert_eq!(subjects, ["vedette-aggregator", "vedette-aggregator", "system:authenticated"]);
     let account = objects::one(&objects, "ServiceAccount", "vedette-agent");

@@ -63,7 +63,13 @@ fn mounted<'a>(pod: &'a Value, volume: &str) -> (&'a str, &'a Value) {
 fn bytes(quantity: &Value) -> u64 {
     let text = quantity.as_str().unwrap();
     let (number, unit) = text.split_at(text.len() - 2);
-    number.parse::<u64>().unwrap() << if unit == "Mi" { 20 } else { assert_eq!(unit, "Gi"); 30 }
+    number.parse::<u64>().unwrap()
+        << if unit == "Mi" {
+            20
+        } else {
+            assert_eq!(unit, "Gi");
+            30
+        }
 }
 
 fn port(listen: &toml::Value) -> u64 {
@@ -116,7 +122,10 @@ fn agents_find_the_aggregator_under_a_name_of_its_certificate() {
     let (name, port_number) = endpoint.strip_prefix("https://").unwrap().split_once(':').unwrap();
 
     let service = objects::one(&objects, "Service", name.split('.').next().unwrap());
-    assert_eq!(name, format!("{}.{}.svc", service["metadata"]["name"].as_str().unwrap(), service["metadata"]["namespace"].as_str().unwrap()));
+    assert_eq!(
+        name,
+        format!("{}.{}.svc", service["metadata"]["name"].as_str().unwrap(), service["metadata"]["namespace"].as_str().unwrap())
+    );
     let grpc = objects::list(&service["spec"]["ports"]).find(|port| port["name"] == "grpc").unwrap();
     assert_eq!(grpc["port"].to_string(), port_number);
     assert_eq!(grpc["port"].as_u64().unwrap(), port(&aggregator["grpc.listen"]));

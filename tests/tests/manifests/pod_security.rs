@@ -7,8 +7,7 @@ use super::{objects, rendering};
 /// Capabilities that a container may add.
 const ADDABLE: [&str; 1] = ["NET_BIND_SERVICE"];
 /// Kinds of volumes that are let in.
-const VOLUMES: [&str; 8] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+const VOLUMES: [&str; 8] = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 /// SELinux types that are let in.
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 /// Kernel parameters that are let in.

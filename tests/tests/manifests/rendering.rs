@@ -8,7 +8,7 @@ use vedette_tests::{checkout, prerequisite};
 use super::objects;
 
 /// Every folder that is applied.
-pub const FOLDERS: [&str; 5] = ["base", "overlays/openshift", "overlays/monitoring", "lab", "lab/seed"];
+pub const FOLDERS: [&str; 6] = ["base", "overlays/openshift", "overlays/monitoring", "lab", "lab/attacks", "lab/seed"];
 
 /// Python with what `make prepare` installs; `None`: the test has been skipped and must return.
 pub fn python() -> Option<PathBuf> {
