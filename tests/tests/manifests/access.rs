@@ -105,7 +105,7 @@ fn every_verb_has_its_call_and_every_call_its_verb() {
 #[test]
 fn a_call_that_is_gone_is_noticed() {
     let rule = ("vedette-aggregator", "pods", "list");
-    let here = Call { rule, file: "agent/src/http.rs", text: r#".route("/readyz""# };
+    let here = Call { rule, file: "agent/src/http.rs", text: r#""/readyz""# };
     let gone = Call { text: "Api::<Pod>::all", ..here };
 
     assert_eq!(problem(&Call { ..here }), None);
