@@ -8,6 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::resolve::RESOLV_CONF;
+
 /// Names the node where the configuration does not: in a pod only the downward API knows it.
 pub const NODE_VARIABLE: &str = "VEDETTE_NODE";
 
@@ -212,7 +214,7 @@ impl Default for UplinkConfig {
     fn default() -> Self {
         Self {
             endpoint: "https://127.0.0.1:7443".to_owned(),
-            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            resolv_conf: PathBuf::from(RESOLV_CONF),
             ca_file: PathBuf::from("/etc/vedette/ca.crt"),
             token_file: PathBuf::from("/var/run/secrets/vedette/token"),
             server_name: String::new(),

@@ -1,12 +1,14 @@
 //! Names to addresses, in this process: a statically linked C library cannot resolve them, and an image holds nothing but the agent.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use hickory_resolver::{Resolver, config::LookupIpStrategy, net::runtime::TokioRuntimeProvider, system_conf::parse_resolv_conf};
 
+/// Where a system says which name servers are asked.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Most addresses of one name that are tried: a service has one, or one of each family.
 const MAX_ADDRESSES: usize = 8;
 
@@ -48,6 +50,10 @@ pub async fn addresses(host: &str, resolv_conf: &Path) -> Result<Vec<IpAddr>, Re
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
+    if host == "localhost" {
+        // No server is ever asked for it.
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
     let settings =
         |error: hickory_resolver::net::NetError| ResolveError::Settings { path: resolv_conf.to_owned(), reason: error.to_string() };
     let text = std::fs::read(resolv_conf).map_err(|source| ResolveError::File { path: resolv_conf.to_owned(), source })?;
@@ -61,6 +67,24 @@ pub async fn addresses(host: &str, resolv_conf: &Path) -> Result<Vec<IpAddr>, Re
     if addresses.is_empty() { Err(unknown("no address".to_owned())) } else { Ok(addresses) }
 }
 
+/// [`addresses`] for HTTP clients.
+pub struct Names {
+    /// What says which name servers are asked.
+    pub resolv_conf: PathBuf,
+}
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let resolv_conf = self.resolv_conf.clone();
+        Box::pin(async move {
+            let found = addresses(name.as_str(), &resolv_conf).await?;
+            // The URL has the port.
+            let found: reqwest::dns::Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(found)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,9 +93,13 @@ mod tests {
     async fn an_address_needs_no_name_server() {
         let nowhere = Path::new("/nowhere/resolv.conf");
 
-        let found = [addresses("192.0.2.7", nowhere).await.unwrap(), addresses("::1", nowhere).await.unwrap()];
+        let mut found = Vec::new();
+        for host in ["192.0.2.7", "::1", "localhost"] {
+            found.extend(addresses(host, nowhere).await.unwrap());
+        }
 
-        assert_eq!(found.concat(), ["192.0.2.7".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+        let expected = ["192.0.2.7", "::1", "127.0.0.1", "::1"];
+        assert_eq!(found, expected.map(|address| address.parse::<IpAddr>().unwrap()));
     }
 
     #[tokio::test]
