@@ -7,7 +7,7 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: help demo test bench lint format prepare vm-image recordings range-check
+.PHONY: help demo test bench lint format prepare vm-image images manifests recordings range-check
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,12 @@ prepare: ## install what the tests need (qemu, a kernel, busybox, Python's gRPC 
 
 vm-image: ## build the image of the cgroup v2 virtual machine
 	scripts/build-vm-image
+
+images: ## build OCI archives of agent, aggregator and range, with bills of materials, into target/images; ARGS="agent"
+	scripts/build-images $(ARGS)
+
+manifests: prepare ## render manifests/install.yaml from manifests/base
+	"$(VEDETTE_CACHE)/python/bin/python" scripts/render-manifests
 
 recordings: ## record the sessions of plans/sessions.yaml that are not there yet, a commit each (root, an idle machine); ARGS="--only NAME"
 	scripts/record-sessions $(ARGS)

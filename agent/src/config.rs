@@ -8,11 +8,16 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::resolve::RESOLV_CONF;
+
+/// Names the node where the configuration does not: in a pod only the downward API knows it.
+pub const NODE_VARIABLE: &str = "VEDETTE_NODE";
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Node name; empty means the host's name.
+    /// Node name; empty means what the environment's [`NODE_VARIABLE`] says, and without that the host's name.
     pub node: String,
     /// How long a stop may wait for acknowledgements, in milliseconds.
     pub grace_ms: u64,
@@ -76,8 +81,10 @@ pub struct OutboxConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UplinkConfig {
-    /// `https://host:port` of the aggregator. An address needs no name resolution.
+    /// `https://host:port` of the aggregator.
     pub endpoint: String,
+    /// Says which name servers are asked, for an endpoint that is no address; `/etc/hosts` goes first.
+    pub resolv_conf: PathBuf,
     /// Certificates that the aggregator's certificate must chain to, PEM.
     pub ca_file: PathBuf,
     /// Token sent with the stream; read anew for every connection. Empty means none.
@@ -213,6 +220,7 @@ impl Default for UplinkConfig {
     fn default() -> Self {
         Self {
             endpoint: "https://127.0.0.1:7443".to_owned(),
+            resolv_conf: PathBuf::from(RESOLV_CONF),
             ca_file: PathBuf::from("/etc/vedette/ca.crt"),
             token_file: PathBuf::from("/var/run/secrets/vedette/token"),
             server_name: String::new(),
@@ -258,14 +266,17 @@ impl Config {
     /// [`ConfigError`] names the file and the key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|reason| ConfigError::Invalid { path: path.to_owned(), reason })
+        Self::parse(&text, std::env::var(NODE_VARIABLE).ok()).map_err(|reason| ConfigError::Invalid { path: path.to_owned(), reason })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, node: Option<String>) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(String::new(), |span| format!("line {}: ", text[..span.start].matches('\n').count() + 1));
             format!("{line}{}", error.message().replace('\n', " "))
         })?;
+        if config.node.is_empty() {
+            config.node = node.unwrap_or_default();
+        }
         if config.node.is_empty() {
             config.node = String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned();
         }
@@ -337,7 +348,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
-        let error = Config::parse("node = \"n\"\n[sensor]\nintervall_ms = 5\n").unwrap_err();
+        let error = Config::parse("node = \"n\"\n[sensor]\nintervall_ms = 5\n", None).unwrap_err();
 
         assert!(error.starts_with("line 3: unknown field `intervall_ms`"), "{error}");
         assert!(!error.contains('\n'));
@@ -361,8 +372,17 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_is_refused_with_its_key() {
-        let error = Config::parse("[sensor]\ninterval_ms = 1\n").unwrap_err();
+        let error = Config::parse("[sensor]\ninterval_ms = 1\n", None).unwrap_err();
 
         assert_eq!(error, "sensor.interval_ms is 1, must be between 100 and 60000");
+    }
+
+    #[test]
+    fn the_environment_names_a_node_that_the_file_leaves_open() {
+        let node = |text, variable: &str| Config::parse(text, Some(variable.to_owned())).unwrap().node;
+
+        assert_eq!(node("", "worker-7"), "worker-7");
+        assert_eq!(node("node = \"n\"\n", "worker-7"), "n");
+        assert!(!node("", "").is_empty());
     }
 }

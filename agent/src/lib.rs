@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod parse;
 pub mod peers;
 pub mod processes;
+pub mod resolve;
 pub mod sample;
 pub mod sensor;
 pub mod slots;

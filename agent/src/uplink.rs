@@ -1,6 +1,6 @@
 //! Sends batches to the aggregator in order, and forgets them when they are acknowledged.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Streaming,
     metadata::MetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri},
 };
 use vedette_proto::{
     Column,
@@ -24,6 +24,7 @@ use crate::{
     config::UplinkConfig,
     metrics::{Metrics, Reason},
     outbox::Outbox,
+    resolve::addresses,
 };
 
 /// Connecting, and waiting for the answer to Hello.
@@ -32,6 +33,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// How often an unanswered peer is pinged, and how long it may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Port of an endpoint that names none.
+const HTTPS: u16 = 443;
 /// The same failure is logged again after so long.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
@@ -172,22 +175,19 @@ impl Uplink {
             value.set_sensitive(true);
             Some(value)
         };
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).assume_http2(true);
-        if !self.config.server_name.is_empty() {
-            tls = tls.domain_name(self.config.server_name.clone());
+        let uri: Uri = endpoint.parse().map_err(|error| failed(format!("{error}")))?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let name = if self.config.server_name.is_empty() { host } else { &self.config.server_name };
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).assume_http2(true).domain_name(name);
+        let found = addresses(host, &self.config.resolv_conf).await.map_err(|error| failed(error.to_string()))?;
+        let mut reason = String::new();
+        for address in found {
+            match open(SocketAddr::new(address, uri.port_u16().unwrap_or(HTTPS)), &uri, &tls).await {
+                Ok(channel) => return Ok((channel, token)),
+                Err(error) => reason = chain(&error),
+            }
         }
-        let channel = Endpoint::from_shared(endpoint.clone())
-            .and_then(|endpoint| endpoint.tls_config(tls))
-            .map_err(|error| failed(chain(&error)))?
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-            .map_err(|error| failed(chain(&error)))?;
-        Ok((channel, token))
+        Err(failed(reason))
     }
 
     fn hello(&self) -> Hello {
@@ -332,6 +332,20 @@ impl Uplink {
         .await;
         Ok(())
     }
+}
+
+/// A connection to one address of a host; it is named in requests as the endpoint names it.
+async fn open(address: SocketAddr, uri: &Uri, tls: &ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("https://{address}"))?
+        .origin(uri.clone())
+        .tls_config(tls.clone())?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
 }
 
 /// What is known once a stream is open.

@@ -100,10 +100,14 @@ impl IngestService for Door {
     }
 }
 
-/// Serves a door with TLS; its certificate authority is written into the folder.
 async fn serve(folder: &Path, break_after: usize) -> (SocketAddr, Arc<Mutex<Seen>>) {
+    serve_as("127.0.0.1", folder, break_after).await
+}
+
+/// Serves a door with TLS under a name; its certificate authority is written into the folder.
+async fn serve_as(name: &str, folder: &Path, break_after: usize) -> (SocketAddr, Arc<Mutex<Seen>>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     std::fs::write(folder.join("ca.crt"), made.cert.pem()).unwrap();
     let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -128,6 +132,10 @@ struct Running {
 }
 
 fn start(folder: &Path, address: SocketAddr) -> Running {
+    start_towards(folder, &format!("https://{address}"))
+}
+
+fn start_towards(folder: &Path, endpoint: &str) -> Running {
     let metrics = Metrics::default();
     std::fs::write(folder.join("token"), "secret\n").unwrap();
     let spool = OutboxConfig { dir: folder.join("spool"), ..OutboxConfig::default() };
@@ -136,7 +144,8 @@ fn start(folder: &Path, address: SocketAddr) -> Running {
     let (stop, stop_seen) = watch::channel(None);
     let uplink = Uplink {
         config: UplinkConfig {
-            endpoint: format!("https://{address}"),
+            endpoint: endpoint.to_owned(),
+            resolv_conf: folder.join("resolv.conf"),
             ca_file: folder.join("ca.crt"),
             token_file: folder.join("token"),
             backoff_min_ms: 10,
@@ -248,4 +257,73 @@ async fn a_wrong_certificate_stops_nothing_but_the_stream() {
     until("acknowledged with the right one", || running.outbox.is_drained()).await;
 
     assert_eq!(seen.lock().unwrap().sequences, [1]);
+}
+
+/// Names that were asked for, with the type of the record, in order.
+type Asked = Arc<Mutex<Vec<(String, u16)>>>;
+
+/// A name server that knows one name, by an A record for this machine; any other name it says there is not.
+async fn name_server(listen: SocketAddr, known: &'static str) -> std::io::Result<Asked> {
+    let (socket, asked) = (tokio::net::UdpSocket::bind(listen).await?, Asked::default());
+    let told = asked.clone();
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let (mut end, mut labels) = (12, Vec::new());
+            while buffer[end] != 0 {
+                let next = end + 1 + usize::from(buffer[end]);
+                labels.push(String::from_utf8_lossy(&buffer[end + 1..next]).to_lowercase());
+                end = next;
+            }
+            let (name, kind) = (labels.join("."), u16::from_be_bytes([buffer[end + 1], buffer[end + 2]]));
+            assert!(end + 5 <= length, "a question has a type and a class");
+            let mut answer = buffer[..end + 5].to_vec();
+            // A response to a recursive question; no error, or no such name. One question, and nothing yet.
+            (answer[2], answer[3]) = (0x81, if name == known { 0x80 } else { 0x83 });
+            answer[4..12].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+            if name == known && kind == 1 {
+                answer[7] = 1;
+                // The name is where the question has it; A, IN, five seconds, four bytes.
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 127, 0, 0, 1]);
+            }
+            told.lock().unwrap().push((name, kind));
+            let _ = socket.send_to(&answer, peer).await;
+        }
+    });
+    Ok(asked)
+}
+
+#[tokio::test]
+async fn a_name_is_asked_for_as_the_settings_of_a_pod_say() {
+    // Name servers have port 53, and only loopback is ever sent to.
+    let server = SocketAddr::from(([127, 86, 68, 53], 53));
+    let asked = match name_server(server, "vedette-aggregator.vedette.svc.cluster.local").await {
+        Ok(asked) => asked,
+        Err(error) => {
+            assert!(
+                std::env::var_os("CI").is_none_or(|value| value != "true"),
+                "cannot run, and CI=true forbids to skip: {server}: {error}"
+            );
+            eprintln!("SKIPPED: a name server on {server}: {error}");
+            return;
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        format!("nameserver {}\nsearch vedette-agent.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n", server.ip());
+    std::fs::write(folder.path().join("resolv.conf"), settings).unwrap();
+    let (address, seen) = serve_as("vedette-aggregator.vedette.svc", folder.path(), usize::MAX).await;
+
+    let running = start_towards(folder.path(), &format!("https://vedette-aggregator.vedette.svc:{}", address.port()));
+    running.outbox.append(batch(0, Vec::new()), vedette_agent::agent::unix_ms());
+    until("acknowledged", || running.outbox.is_drained()).await;
+
+    assert_eq!(seen.lock().unwrap().sequences, [1]);
+    let asked = asked.lock().unwrap();
+    let mut names: Vec<_> = asked.iter().map(|(name, _)| name.as_str()).collect();
+    names.dedup();
+    let searched = ["svc.vedette-agent.svc.cluster.local", "svc.svc.cluster.local", "svc.cluster.local"];
+    assert_eq!(names, searched.map(|end| format!("vedette-aggregator.vedette.{end}")));
+    let kinds: std::collections::BTreeSet<_> = asked.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 28], "both families");
 }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod dynamic;
 pub mod feeder;
 pub mod machine;
+pub mod name_server;
 pub mod prerequisite;
 pub mod process;
 pub mod sink;

@@ -6,7 +6,10 @@ use reqwest::{StatusCode, Url, redirect::Policy};
 use serde::Deserialize;
 use vedette_crosscheck::Point;
 
-use crate::config::PrometheusConfig;
+use crate::{
+    config::PrometheusConfig,
+    resolve::{Names, RESOLV_CONF},
+};
 
 /// An answer must come within.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -126,6 +129,8 @@ impl Client {
     pub fn new(config: &PrometheusConfig) -> Result<Self, ClientError> {
         let setup = |error: reqwest::Error| ClientError::Setup(innermost(&error));
         let mut builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).pool_max_idle_per_host(1);
+        // A static agent has no other way to a name's address.
+        builder = builder.dns_resolver(Names { resolv_conf: RESOLV_CONF.into() });
         if !config.ca_file.as_os_str().is_empty() {
             let file = |reason| ClientError::File { key: "ca_file", path: config.ca_file.clone(), reason };
             let pem = std::fs::read(&config.ca_file).map_err(|error| file(error.to_string()))?;

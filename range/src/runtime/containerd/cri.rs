@@ -48,7 +48,7 @@ pub fn sandbox(pod: &PodPlace, cgroups: &str, logs: &Path) -> v1::PodSandboxConf
         annotations: texts([("kubernetes.io/config.source", SOURCE.to_owned())]),
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: format!("/{cgroups}/{}", pod.cgroup),
-            security_context: Some(v1::LinuxSandboxSecurityContext { namespace_options: Some(namespaces()) }),
+            security_context: Some(v1::LinuxSandboxSecurityContext { namespace_options: Some(namespaces()), ..Default::default() }),
         }),
     }
 }
@@ -63,6 +63,7 @@ pub fn container(pod: &PodPlace, program: &Program, path: &Path, attempt: u32, m
         metadata: Some(v1::ContainerMetadata { name: pod.container.clone(), attempt }),
         image: Some(v1::ImageSpec { image: image::NAME.to_owned() }),
         command: own.into_iter().chain(program.args.iter().cloned()).collect(),
+        args: Vec::new(),
         envs: Vec::new(),
         mounts,
         labels,
@@ -75,7 +76,7 @@ pub fn container(pod: &PodPlace, program: &Program, path: &Path, attempt: u32, m
         log_path: format!("{}/{attempt}.log", pod.container),
         linux: Some(v1::LinuxContainerConfig {
             resources: Some(resources(pod)),
-            security_context: Some(v1::LinuxContainerSecurityContext { namespace_options: Some(namespaces()) }),
+            security_context: Some(v1::LinuxContainerSecurityContext { namespace_options: Some(namespaces()), ..Default::default() }),
         }),
     }
 }
@@ -93,7 +94,8 @@ fn resources(pod: &PodPlace) -> v1::LinuxContainerResources {
 }
 
 /// As a kubelet has it unless a pod asks for more: network and IPC are the pod's, processes each container's.
-fn namespaces() -> v1::NamespaceOption {
+#[must_use]
+pub fn namespaces() -> v1::NamespaceOption {
     let (pod, container) = (v1::NamespaceMode::Pod.into(), v1::NamespaceMode::Container.into());
     v1::NamespaceOption { network: pod, pid: container, ipc: pod }
 }

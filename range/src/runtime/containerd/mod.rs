@@ -2,7 +2,7 @@
 
 pub mod cni;
 mod config;
-mod cri;
+pub mod cri;
 mod daemon;
 mod image;
 mod life;

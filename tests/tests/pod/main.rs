@@ -1,0 +1,113 @@
+//! The agent's image in a real pod of a real containerd, set up from `manifests/install.yaml` as a kubelet would, beside pods of the range:
+//! it reports what these did. Needs root, containerd, runc, and the static programs of the virtual machine's image.
+
+#![allow(clippy::unwrap_used)]
+
+mod kubelet;
+mod node;
+
+use std::sync::Arc;
+
+use vedette_range::{
+    cgroups::Limits,
+    pod::{Pod, PodSpec, Program},
+};
+
+use node::Node;
+
+/// Ticks of one second that are waited for after the last pod came.
+const TICKS: i64 = 15;
+/// How often the crashing pod fails before it stays.
+const FAILURES: usize = 2;
+
+/// Starts a pod of the range.
+async fn start(node: &Node, owner: &str, programs: &[&[&str]]) -> Arc<Pod> {
+    let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits: Limits::default(), dirs: Vec::new() };
+    let pod = Pod::create(&node.site, spec).await.unwrap();
+    let address = pod.network.address.to_string();
+    let host = vedette_range::guard::own_namespace().unwrap().to_string();
+    let programs = programs.iter().map(|args| {
+        let mut args: Vec<String> = args.iter().map(|arg| arg.replace("@self", &address)).collect();
+        if args.iter().any(|arg| arg == "--target") {
+            args.extend(["--allow".to_owned(), node.site.network.subnet.to_string(), "--host-namespace".to_owned(), host.clone()]);
+        }
+        Program { comm: "worker".to_owned(), args }
+    });
+    pod.start(programs.collect()).await.unwrap();
+    pod
+}
+
+/// The cgroup of a pod's container, below the run's.
+fn cgroup(pod: &Pod) -> String {
+    format!("kubepods/burstable/pod{}/{}", pod.uid, pod.container_id().unwrap())
+}
+
+#[tokio::test]
+async fn the_agents_pod_reports_what_every_other_pod_did() {
+    let Some(node) = Node::start().await else { return };
+    let web = start(&node, "web", &[&["web", "--address", "@self"]]).await;
+    let agent = node.run_agent().await;
+    node.until("the agent is ready, by the probe of its manifest", || node.probe("readinessProbe")).await;
+    // What comes now is counted from zero.
+    let target = format!("{}:8080", web.network.address);
+    let miner = start(&node, "miner", &[&["hash", "--duty-pct", "50", "--seconds", "600"]]).await;
+    let visitor = start(&node, "visitor", &[&["load", "--target", &target, "--rate", "50", "--seconds", "600"]]).await;
+    let fail: &[&str] = &["fail", "--after-ms", "2500"];
+    let crashy = start(&node, "crashy", &[fail, fail, &["idle", "--seconds", "600"]]).await;
+    let lives = |pod: &Pod| pod.container_ids(0, i64::MAX);
+    node.until("it failed and stays", || lives(&crashy).len() == FAILURES + 1 && crashy.container_id().is_some()).await;
+    let last = crashy.container_id().unwrap();
+    node.until_sql(&format!("select count(*) from observations where container_id = '{last}'"), |rows| rows >= TICKS).await;
+
+    let (cpu_before, rx_before) = (node.cpu_us(&cgroup(&miner)), node.received(&cgroup(&web)));
+    let status = node.status(&agent);
+    let exit_code = node.stop_agent(&agent).await;
+    let (cpu_after, rx_after) = (node.cpu_us(&cgroup(&miner)), node.received(&cgroup(&web)));
+
+    // It is as unprivileged as the manifest says: nobody, no capability, no new privileges, filtered.
+    for (field, value) in [
+        ("Uid", "65532\t65532\t65532\t65532"),
+        ("CapEff", "0000000000000000"),
+        ("CapBnd", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        let line = format!("{field}:\t{value}\n");
+        assert!(status.contains(&line), "no {line:?} in {status}");
+    }
+    assert_eq!(exit_code, 0, "{}", node.agent_log(&agent));
+    let seen =
+        node.texts("select distinct pod_uid || ' ' || container_id from observations where container_id <> '' and node = 'worker-7'").await;
+    for pod in [&web, &miner, &visitor, &crashy] {
+        for id in lives(pod) {
+            assert!(seen.contains(&format!("{} {id}", pod.uid)), "{} {id} is missing in {seen:?}", pod.spec.owner_name);
+        }
+    }
+    assert!(seen.contains(&format!("{} {}", agent.uid, agent.container)), "itself is missing in {seen:?}");
+    let named = node.texts(&format!("select distinct owner_name from observations where pod_uid = '{}'", visitor.uid)).await;
+    assert_eq!(named, ["visitor"]);
+    assert_eq!(node.number(&format!("select sum(restarts) from observations where pod_uid = '{}'", crashy.uid)).await, FAILURES as i64);
+    // What was last counted is at most a tick and a half old, and half of one core makes half of that.
+    let cpu = node.number(&format!("select sum(cpu_usage_us) from observations where pod_uid = '{}'", miner.uid)).await;
+    assert!((cpu_before - 1_500_000..=cpu_after).contains(&cpu), "{cpu} us, the kernel says {cpu_before} to {cpu_after}");
+    let rx = node.number(&format!("select sum(net_rx_bytes) from observations where pod_uid = '{}'", web.uid)).await;
+    assert!((rx_before * 8 / 10..=rx_after).contains(&rx), "{rx} bytes, the kernel says {rx_before} to {rx_after}");
+    let requests = node.number(&format!("select sum(tcp_passive_opens) from observations where pod_uid = '{}'", web.uid)).await;
+    assert!(requests > 0, "nobody visited");
+    let memory =
+        node.number(&format!("select max(memory_current_bytes) from observations where container_id = '{}'", agent.container)).await;
+    assert!(memory > 0 && memory < 96 << 20, "{memory} bytes of its own");
+
+    for pod in [&web, &miner, &visitor, &crashy] {
+        pod.stop().await.unwrap();
+    }
+    node.remove(agent).await;
+}
+
+#[test]
+fn the_manifest_has_one_container_with_an_image_of_this_version() {
+    let pod = node::agent_pod();
+
+    assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(pod["containers"][0]["image"], concat!("vedette-agent:", env!("CARGO_PKG_VERSION")));
+}
