@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod aggregator;
+pub mod apiserver;
 pub mod certificates;
 pub mod checkout;
 pub mod cli;
