@@ -21,6 +21,10 @@ pub struct Config {
     pub http: HttpListener,
     /// Certificates.
     pub tls: Tls,
+    /// The API server.
+    pub kubernetes: Kubernetes,
+    /// Whose tokens are good.
+    pub auth: crate::auth::Config,
     /// Checks at the door.
     pub ingest: Ingest,
     /// Who the containers are where no API server says it.
@@ -39,6 +43,8 @@ impl Default for Config {
             grpc: Listener::default(),
             http: HttpListener::default(),
             tls: Tls::default(),
+            kubernetes: Kubernetes::default(),
+            auth: crate::auth::Config::default(),
             ingest: Ingest::default(),
             identity: Identity::default(),
             history: vedette_history::Config::default(),
@@ -100,6 +106,16 @@ impl Default for Tls {
             key_file: None,
         }
     }
+}
+
+/// The API server of the cluster that the aggregator runs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Whether there is one to ask.
+    pub enabled: bool,
+    /// How to reach it; without this as a pod does, by its ServiceAccount.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Checks at the door.
@@ -228,6 +244,10 @@ impl Config {
         }
         if self.tls.names.is_empty() && self.tls.ips.is_empty() {
             return value("tls.names", "names and ips must not both be empty");
+        }
+        self.auth.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        if self.auth.token_review && !self.kubernetes.enabled {
+            return value("auth.token_review", "needs kubernetes.enabled = true");
         }
         let limits = [
             ("grpc.max_connections", self.grpc.max_connections),

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
+pub mod auth;
 mod clock;
 pub mod config;
 pub mod counters;

@@ -11,13 +11,15 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
-use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tonic::transport::Server;
 use vedette_detect::Detector;
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
 
 use crate::{
-    CHANGES_KEPT, Config, Shared, accept, clock,
+    CHANGES_KEPT, Config, Shared, accept,
+    auth::{self, Auth, Gate, Reviews},
+    clock,
     config::ConfigError,
     counters::Counters,
     data_dir::{DataDir, DataDirError},
@@ -31,7 +33,7 @@ use crate::{
     services,
     store::{Store, StoreError, StoredIncident},
     tls::{Certificates, TlsError},
-    token::{Role, TokenError, Tokens},
+    token::{TokenError, Tokens},
 };
 
 /// Incident changes between the detector and the database; full means that the database is slower than the detector.
@@ -86,6 +88,9 @@ pub enum StartError {
     /// Threads for SQL.
     #[error("cannot start threads for queries: {0}")]
     Threads(std::io::Error),
+    /// How to reach the API server.
+    #[error("kubernetes: {0}")]
+    Kubernetes(String),
     /// Reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -119,9 +124,11 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
     let (http, http_address) = listen("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let tokens = Arc::new(Tokens::open(data_dir.path())?);
+    let tokens = Tokens::open(data_dir.path())?;
     let certificates = Certificates::open(&config.tls, data_dir.path())?;
     let tls = certificates.server_config()?;
+    let client =
+        if config.kubernetes.enabled { Some(auth::kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?) } else { None };
     let history = History::open(config.history()).await?;
     let store = Store::open(&data_dir.path().join("store.sqlite")).await?;
 
@@ -170,7 +177,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
     let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
-    let admin = || tokens.guard(&shared.counters, Role::Admin);
+    let auth = authority(&config, tokens, client.as_ref(), &shared);
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -179,8 +186,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 << 10)
         .add_service(health)
-        .add_service(InterceptedService::new(ingest, tokens.guard(&shared.counters, Role::Agent)));
-    let router = services::add(router, &shared, admin)?;
+        .add_service(Gate::new(&auth, ingest));
+    let router = services::add(router, &shared, &auth)?;
     let connections = accept::accept(grpc, tls, config.grpc.max_connections, Arc::clone(&shared.counters));
     let mut until = stopping.clone();
     let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
@@ -195,6 +202,17 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     tracing::info!(grpc = %grpc_address, http = %http_address, cluster = %config.cluster, data_dir = %config.data_dir.display(), "serving");
     let (grpc, http) = (grpc_address, http_address);
     Ok(Aggregator { grpc, http, shared, stop, work, server, http_server, roll, tasks, chain, _data_dir: data_dir })
+}
+
+/// Who decides about callers: the tokens of files, and in Kubernetes the API server.
+fn authority(config: &Config, tokens: Tokens, client: Option<&kube::Client>, shared: &Shared) -> Arc<Auth> {
+    let client = client.filter(|_| config.auth.token_review);
+    let reviews = client.map(|client| {
+        let review = auth::kubernetes::reviewer(client.clone(), &config.auth.audience);
+        let pods = auth::kubernetes::AskedPods::new(client.clone());
+        Reviews::new((&config.auth).into(), review, pods, Arc::clone(&shared.problems))
+    });
+    Arc::new(Auth::new(tokens, reviews, Arc::clone(&shared.counters)))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -131,7 +131,7 @@ impl Feed {
     pub async fn open_on(channel: Channel, aggregator: &Aggregator, hello: Hello) -> anyhow::Result<Self> {
         let (requests, stream) = mpsc::channel(QUEUE);
         requests.send(StreamRequest { message: Some(stream_request::Message::Hello(hello)) }).await?;
-        let request = aggregator.request(ReceiverStream::new(stream))?;
+        let request = aggregator.agent_request(ReceiverStream::new(stream))?;
         let mut answers = IngestServiceClient::new(channel).stream(request).await?.into_inner();
         let first = answers.message().await?.and_then(|answer| answer.message);
         let Some(stream_response::Message::Welcome(welcome)) = first else { bail!("expected Welcome, got {first:?}") };

@@ -53,7 +53,8 @@ impl Auth {
     /// # Errors
     /// The dotted key and the problem.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
-        let accounts = [("auth.agent", &self.agent), ("auth.viewer", &self.viewer), ("auth.operator", &self.operator), ("auth.admin", &self.admin)];
+        let accounts =
+            [("auth.agent", &self.agent), ("auth.viewer", &self.viewer), ("auth.operator", &self.operator), ("auth.admin", &self.admin)];
         for (place, (key, account)) in accounts.iter().enumerate() {
             if super::kubernetes::account(account).is_none() {
                 return Err((key, "must be system:serviceaccount:NAMESPACE:NAME".into()));

@@ -28,12 +28,15 @@ impl Caller {
         let no = |reason, problem: String| Err(Refused::new(reason, problem));
         match (self.role, origin, &self.node) {
             (Role::Admin, Origin::Replay, _) | (Role::Agent, _, None) => Ok(()),
-            (Role::Agent, Origin::Replay, Some(_)) => no(Refusal::PermissionDenied, "an agent's token may not replay: that needs the role admin".into()),
+            (Role::Agent, Origin::Replay, Some(_)) => {
+                no(Refusal::PermissionDenied, "an agent's token may not replay: that needs the role admin".into())
+            }
             (Role::Agent, _, Some(own)) if own == node => Ok(()),
             (Role::Agent, _, Some(own)) => no(Refusal::OtherNode, format!("the token is that of a pod on node {own}")),
-            (role, ..) => {
-                no(Refusal::PermissionDenied, format!("delivering what happens now needs the role agent; this token has the role {}", role.word()))
-            }
+            (role, ..) => no(
+                Refusal::PermissionDenied,
+                format!("delivering what happens now needs the role agent; this token has the role {}", role.word()),
+            ),
         }
     }
 }

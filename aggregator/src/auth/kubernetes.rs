@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,9 +11,14 @@ use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec},
     core::v1,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 
 use super::reviews::Review;
+use crate::serve::StartError;
 
 /// Pods whose node is remembered, one per agent; a full memory is emptied and fills again.
 const MAX_PODS: usize = 8_192;
@@ -57,6 +63,24 @@ pub struct Pod {
 pub trait PodNodes: Send + Sync {
     /// The node of a pod; `None` if there is no such pod, or no node has it yet.
     fn node_of<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, Result<Option<String>, Unasked>>;
+}
+
+/// A client: of a kubeconfig, or as a pod of the cluster.
+///
+/// # Errors
+/// What is wrong with the kubeconfig or with the pod's own files.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
+    let fail = |error: &dyn std::fmt::Display| StartError::Kubernetes(error.to_string());
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|error| fail(&error))?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| fail(&error))?
+        }
+        None => kube::Config::incluster().map_err(|error| fail(&error))?,
+    };
+    // Who asks decides whether to ask again.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| fail(&error))
 }
 
 /// Namespace and name of a ServiceAccount's user name.

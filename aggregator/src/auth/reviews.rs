@@ -264,7 +264,9 @@ impl Reviews {
         let said = tokio::time::timeout(PATIENCE, (self.review)(Arc::clone(token))).await.unwrap_or_else(|_| late())?;
         let user = match said {
             Said::User(user) => user,
-            Said::Nobody(why) => return no(Refusal::Unauthenticated, format!("the API server does not accept the token: {}", cleaned(&why))),
+            Said::Nobody(why) => {
+                return no(Refusal::Unauthenticated, format!("the API server does not accept the token: {}", cleaned(&why)));
+            }
         };
         let Some(role) = self.role(&user.name) else {
             return no(Refusal::PermissionDenied, format!("{} has no role here", cleaned(&user.name)));
