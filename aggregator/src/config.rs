@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::publish;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -95,6 +97,12 @@ pub struct Tls {
     pub cert_file: Option<PathBuf>,
     /// Its key, PEM.
     pub key_file: Option<PathBuf>,
+    /// A CA's life, in days. Clients pin it, so it is long; the next one is made after two thirds of it, or when `--rotate-ca` asks.
+    pub ca_days: u32,
+    /// The next CA signs once it was published for so long, in days, and the one before it stays published for as long again.
+    pub ca_overlap_days: u32,
+    /// `NAMESPACE/NAME` of the ConfigMap that the CA certificates are published in, under `ca.crt`. It must be there.
+    pub ca_config_map: Option<String>,
 }
 
 impl Default for Tls {
@@ -104,6 +112,9 @@ impl Default for Tls {
             ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             cert_file: None,
             key_file: None,
+            ca_days: 3_650,
+            ca_overlap_days: 30,
+            ca_config_map: None,
         }
     }
 }
@@ -244,6 +255,15 @@ impl Config {
         }
         if self.tls.names.is_empty() && self.tls.ips.is_empty() {
             return value("tls.names", "names and ips must not both be empty");
+        }
+        if self.tls.ca_overlap_days == 0 || u64::from(self.tls.ca_overlap_days) * 6 > u64::from(self.tls.ca_days) {
+            return value("tls.ca_overlap_days", "must be at least 1 and at most a sixth of ca_days");
+        }
+        if self.tls.ca_config_map.is_some() && !self.kubernetes.enabled {
+            return value("tls.ca_config_map", "needs kubernetes.enabled = true");
+        }
+        if self.tls.ca_config_map.as_deref().is_some_and(|at| publish::place(at).is_none()) {
+            return value("tls.ca_config_map", "must be NAMESPACE/NAME");
         }
         self.auth.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
         if self.auth.token_review && !self.kubernetes.enabled {

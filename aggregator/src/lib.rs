@@ -19,6 +19,7 @@ pub mod label;
 mod maintain;
 pub mod pipeline;
 pub mod problems;
+mod publish;
 pub mod query;
 mod roll;
 mod roster;

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -29,6 +29,7 @@ use crate::{
     ingest::{Door, IngestApi, Turns, Work},
     keep, maintain, pipeline,
     problems::{Problems, Source},
+    publish,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
@@ -125,7 +126,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (http, http_address) = listen("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let tokens = Tokens::open(data_dir.path())?;
-    let certificates = Certificates::open(&config.tls, data_dir.path())?;
+    let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
     let tls = certificates.server_config()?;
     let client =
         if config.kubernetes.enabled { Some(auth::kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?) } else { None };
@@ -172,10 +173,14 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         streams: AtomicU64::new(1),
     });
     let (reporter, health) = tonic_health::server::health_reporter();
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
+    if let Some((client, at)) = client.as_ref().zip(config.tls.ca_config_map.as_deref()) {
+        let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
+        tasks.push(tokio::spawn(publish::ca(client.clone(), at.to_owned(), certificates, problems, stopping.clone())));
+    }
     let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
     let auth = authority(&config, tokens, client.as_ref(), &shared);
     let router = Server::builder()
