@@ -94,7 +94,7 @@ pub fn account(user: &str) -> Option<(&str, &str)> {
 #[must_use]
 pub fn reviewer(client: Client, audience: &str) -> Review {
     let audience = audience.to_owned();
-    Box::new(move |token| {
+    Box::new(move |token: Arc<str>| -> BoxFuture<'static, Result<Said, Unasked>> {
         let (api, audience) = (Api::<TokenReview>::all(client.clone()), audience.clone());
         Box::pin(async move {
             let spec = TokenReviewSpec { audiences: Some(vec![audience.clone()]), token: Some(token.as_ref().to_owned()) };

@@ -259,9 +259,9 @@ impl Reviews {
         {
             return Err(unasked.clone());
         }
-        let late = || Err(Unasked(format!("no answer within {} s", PATIENCE.as_secs())));
+        let late = || Unasked(format!("no answer within {} s", PATIENCE.as_secs()));
         let no = |reason, problem: String| Ok(Err(Refused::new(reason, problem)));
-        let said = tokio::time::timeout(PATIENCE, (self.review)(Arc::clone(token))).await.unwrap_or_else(|_| late())?;
+        let said = tokio::time::timeout(PATIENCE, (self.review)(Arc::clone(token))).await.unwrap_or_else(|_| Err(late()))?;
         let user = match said {
             Said::User(user) => user,
             Said::Nobody(why) => {
@@ -278,7 +278,7 @@ impl Reviews {
         let Some(pod) = &user.pod else {
             return no(Refusal::UnknownPod, "an agent's token must be bound to its pod".into());
         };
-        let node = tokio::time::timeout(PATIENCE, self.pods.node_of(pod)).await.unwrap_or_else(|_| late())?;
+        let node = tokio::time::timeout(PATIENCE, self.pods.node_of(pod)).await.unwrap_or_else(|_| Err(late()))?;
         match node {
             Some(node) => caller(Some(node)),
             None => no(Refusal::UnknownPod, format!("no node has a pod with uid {}, the one of the token", cleaned(&pod.uid))),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, State},
     http::StatusCode,
     response::Response,
     routing::{get, put},
 };
-use serde_json::{Value, json};
+use bytes::Bytes;
+use serde_json::json;
 
 use super::{ApiServer, Shared, answer};
 
@@ -28,7 +29,8 @@ async fn one(State(shared): State<Arc<Shared>>, Path((_, namespace, name)): At) 
     }
 }
 
-async fn replace(State(shared): State<Arc<Shared>>, Path((_, namespace, name)): At, Json(object): Json<Value>) -> Response {
+async fn replace(State(shared): State<Arc<Shared>>, Path((_, namespace, name)): At, body: Bytes) -> Response {
+    let Some(object) = answer::object(&body) else { return answer::no_object() };
     let mut objects = shared.objects();
     let Some(before) = objects.get("configmaps", &namespace, &name) else {
         return answer::not_found(&format!("configmaps {name:?} not found"));

@@ -7,12 +7,13 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, State},
     http::StatusCode,
     response::Response,
     routing::post,
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{ApiServer, Shared, answer};
@@ -111,7 +112,8 @@ pub fn router() -> Router<Arc<Shared>> {
         .route("/api/{version}/namespaces/{namespace}/serviceaccounts/{account}/token", post(request))
 }
 
-async fn review(State(shared): State<Arc<Shared>>, Json(mut review): Json<Value>) -> Response {
+async fn review(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let Some(mut review) = answer::object(&body) else { return answer::no_object() };
     let audiences: Vec<String> = serde_json::from_value(review["spec"]["audiences"].clone()).unwrap_or_default();
     let token = review["spec"]["token"].as_str().unwrap_or_default().to_owned();
     review["status"] = shared.issued.lock().unwrap_or_else(PoisonError::into_inner).review(&token, &audiences);
@@ -123,8 +125,9 @@ async fn review(State(shared): State<Arc<Shared>>, Json(mut review): Json<Value>
 async fn request(
     State(shared): State<Arc<Shared>>,
     Path((_, namespace, account)): Path<(String, String, String)>,
-    Json(mut request): Json<Value>,
+    body: Bytes,
 ) -> Response {
+    let Some(mut request) = answer::object(&body) else { return answer::no_object() };
     let mut issued = shared.issued.lock().unwrap_or_else(PoisonError::into_inner);
     if issued.forbidden.contains(&account) {
         let message = format!(
