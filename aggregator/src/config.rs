@@ -63,11 +63,13 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Connections at once; one more is closed before its handshake, and counted.
     pub max_connections: usize,
+    /// Of these from one address, loopback apart: an agent makes one.
+    pub max_connections_per_address: usize,
 }
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096 }
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096, max_connections_per_address: 256 }
     }
 }
 
@@ -271,6 +273,7 @@ impl Config {
         }
         let limits = [
             ("grpc.max_connections", self.grpc.max_connections),
+            ("grpc.max_connections_per_address", self.grpc.max_connections_per_address),
             ("ingest.max_streams", self.ingest.max_streams),
             ("ingest.max_nodes", self.ingest.max_nodes),
             ("ingest.node_retention_hours", self.ingest.node_retention_hours as usize),

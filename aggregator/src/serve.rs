@@ -193,7 +193,12 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         .add_service(health)
         .add_service(Gate::new(&auth, ingest));
     let router = services::add(router, &shared, &auth)?;
-    let connections = accept::accept(grpc, tls, config.grpc.max_connections, Arc::clone(&shared.counters));
+    let connections = accept::accept(
+        grpc,
+        tls,
+        accept::Most { connections: config.grpc.max_connections, of_one_address: config.grpc.max_connections_per_address },
+        Arc::clone(&shared.counters),
+    );
     let mut until = stopping.clone();
     let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
         let _ = until.wait_for(|stop| *stop).await;
