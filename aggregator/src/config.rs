@@ -23,14 +23,14 @@ pub struct Config {
     pub http: HttpListener,
     /// Certificates.
     pub tls: Tls,
-    /// The API server.
-    pub kubernetes: Kubernetes,
     /// Whose tokens are good.
     pub auth: crate::auth::Config,
     /// Checks at the door.
     pub ingest: Ingest,
     /// Who the containers are where no API server says it.
     pub identity: Identity,
+    /// The API server, where there is one.
+    pub kubernetes: Kubernetes,
     /// Write-ahead log, Parquet, retention. A relative `dir` is below `data_dir`.
     pub history: vedette_history::Config,
     /// Facts, baselines, incidents.
@@ -45,10 +45,10 @@ impl Default for Config {
             grpc: Listener::default(),
             http: HttpListener::default(),
             tls: Tls::default(),
-            kubernetes: Kubernetes::default(),
             auth: crate::auth::Config::default(),
             ingest: Ingest::default(),
             identity: Identity::default(),
+            kubernetes: Kubernetes::default(),
             history: vedette_history::Config::default(),
             detect: vedette_detect::Config::default(),
         }
@@ -121,16 +121,6 @@ impl Default for Tls {
     }
 }
 
-/// The API server of the cluster that the aggregator runs in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Kubernetes {
-    /// Whether there is one to ask.
-    pub enabled: bool,
-    /// How to reach it; without this as a pod does, by its ServiceAccount.
-    pub kubeconfig: Option<PathBuf>,
-}
-
 /// Checks at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -183,6 +173,16 @@ impl Default for Ingest {
 pub struct Identity {
     /// JSON lines, one pod each; read again when it changes. See `docs/identity-file.md`.
     pub file: Option<PathBuf>,
+}
+
+/// The API server, where there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Whether there is one to ask.
+    pub enabled: bool,
+    /// How it is reached; empty: as a pod of the cluster, by its service account.
+    pub kubeconfig: PathBuf,
 }
 
 /// Why a configuration is refused.

@@ -89,9 +89,9 @@ pub enum StartError {
     /// Threads for SQL.
     #[error("cannot start threads for queries: {0}")]
     Threads(std::io::Error),
-    /// How to reach the API server.
-    #[error("kubernetes: {0}")]
-    Kubernetes(String),
+    /// How to reach the API server for tokens.
+    #[error("kubernetes.kubeconfig: {0}")]
+    ApiServer(String),
     /// Reflection.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -128,8 +128,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let tokens = Tokens::open(data_dir.path())?;
     let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
     let tls = certificates.server_config()?;
-    let client =
-        if config.kubernetes.enabled { Some(auth::kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?) } else { None };
+    let client = if config.kubernetes.enabled { Some(auth::kubernetes::client(&config.kubernetes.kubeconfig).await?) } else { None };
     let history = History::open(config.history()).await?;
     let store = Store::open(&data_dir.path().join("store.sqlite")).await?;
 

@@ -65,18 +65,18 @@ pub trait PodNodes: Send + Sync {
     fn node_of<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, Result<Option<String>, Unasked>>;
 }
 
-/// A client: of a kubeconfig, or as a pod of the cluster.
+/// A client: of a kubeconfig, or, where the path is empty, as a pod of the cluster.
 ///
 /// # Errors
 /// What is wrong with the kubeconfig or with the pod's own files.
-pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
-    let fail = |error: &dyn std::fmt::Display| StartError::Kubernetes(error.to_string());
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| fail(&error))?;
+pub async fn client(kubeconfig: &Path) -> Result<Client, StartError> {
+    let fail = |error: &dyn std::fmt::Display| StartError::ApiServer(error.to_string());
+    let mut config = match kubeconfig.as_os_str().is_empty() {
+        false => {
+            let file = Kubeconfig::read_from(kubeconfig).map_err(|error| fail(&error))?;
             kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| fail(&error))?
         }
-        None => kube::Config::incluster().map_err(|error| fail(&error))?,
+        true => kube::Config::incluster().map_err(|error| fail(&error))?,
     };
     // Who asks decides whether to ask again.
     config.default_retry = false;
