@@ -96,26 +96,31 @@ fn routes(shared: Arc<Shared>) -> Router {
 
 /// Who may ask at all, and what was asked.
 async fn door(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    {
-        let mut asked = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.len() >= REQUESTS_KEPT {
-            asked.remove(0);
-        }
-        asked.push(Asked {
-            method: request.method().to_string(),
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            accept: header("accept"),
-        });
+    match refusal(&shared, &request) {
+        Some(response) => response,
+        None => next.run(request).await,
     }
+}
+
+fn refusal(shared: &Shared, request: &Request) -> Option<Response> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let mut asked = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    if asked.len() >= REQUESTS_KEPT {
+        asked.remove(0);
+    }
+    asked.push(Asked {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        accept: header("accept"),
+    });
     if *shared.down.borrow() {
-        return answer::status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the stand-in is down");
+        return Some(answer::status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the stand-in is down"));
     }
     let authorization = header(AUTHORIZATION.as_str());
     let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
     let known = shared.tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token);
-    if known { next.run(request).await } else { answer::status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized") }
+    (!known).then(|| answer::status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"))
 }
 
 /// A running stand-in; it ends when dropped.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Version before the first change.
 pub const FIRST_VERSION: u64 = 100;
 /// Changes remembered; who goes on from an older version is told 410 Gone.
-const CHANGES_KEPT: usize = 100_000;
+const CHANGES_KEPT: usize = 30_000;
 
 /// What is served: plural, group, version, kind.
 pub const RESOURCES: [(&str, &str, &str, &str); 9] = [
