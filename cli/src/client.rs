@@ -1,6 +1,5 @@
 //! The connection to the aggregator: where it is, whom to trust, which token to show; or a cluster that says all three.
 
-use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,14 +1,13 @@
 //! An answer that ends with the grant it was given under: a watch does not outlive its token.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::future::BoxFuture;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tonic::{
     Status,
     body::Body,

@@ -106,7 +106,7 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 /// The paths of this group.
-pub fn router() -> Router<Arc<Shared>> {
+pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/apis/authentication.k8s.io/{version}/tokenreviews", post(review))
         .route("/api/{version}/namespaces/{namespace}/serviceaccounts/{account}/token", post(request))
