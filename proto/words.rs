@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::v1::{Answer, BaselineState, Family, Kind, LabelSource, NodeState, Origin, Severity, Workload};
+use crate::v1::{
+    Answer, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, LabelSource, NodeState, Origin, Severity,
+    Workload,
+};
 
 macro_rules! words {
     ($type:ident { $( $variant:ident $word:literal, )* }) => {
@@ -53,6 +56,29 @@ words!(Family {
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
 words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", });
 words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
+words!(CrossCheckMetric {
+    Cpu "cpu",
+    WorkingSet "working_set",
+    NetRx "net_rx",
+    NetTx "net_tx",
+    Restarts "restarts",
+    NodeCpu "node_cpu",
+    NodeMemoryAvailable "node_memory_available",
+    NodeNetRx "node_net_rx",
+    NodeNetTx "node_net_tx",
+});
+words!(CrossCheckOutcome { Unknown "unknown", Agree "agree", SourceBroken "source_broken", Disagree "disagree", });
+words!(CrossCheckCause {
+    OwnHistory "own_history",
+    TheirHistory "their_history",
+    NotExported "not_exported",
+    Unreachable "unreachable",
+    TargetMissing "target_missing",
+    LabelsLost "labels_lost",
+    ScrapeGap "scrape_gap",
+    Stale "stale",
+    Clock "clock",
+});
 words!(BaselineState { Learning "learning", Ready "ready", Frozen "frozen", });
 
 impl Kind {

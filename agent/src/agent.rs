@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     config::Config,
+    crosscheck::{CrossChecker, Exchange, client::ClientError},
     http,
     metrics::Metrics,
     outbox::{Outbox, OutboxError},
@@ -54,6 +55,9 @@ pub enum AgentError {
         /// Why.
         source: std::io::Error,
     },
+    /// What the configuration says of Prometheus.
+    #[error(transparent)]
+    CrossCheck(#[from] ClientError),
     /// The sampling thread ended by itself.
     #[error("the sampler ended by itself")]
     SamplerEnded,
@@ -74,6 +78,9 @@ pub fn unix_ms() -> i64 {
 /// [`AgentError`] names what cannot be used.
 pub fn check(config: &Config) -> Result<(), AgentError> {
     Sensor::start(config.sensor.clone(), Metrics::default(), monotonic(), unix_ms(), Vec::new(), 1)?;
+    if config.prometheus.is_on() {
+        CrossChecker::new(config.prometheus.clone(), &config.node, Arc::default(), Metrics::default())?;
+    }
     std::fs::read(&config.uplink.ca_file).map_err(|source| AgentError::File { path: config.uplink.ca_file.clone(), source })?;
     trusted(config)
 }
@@ -101,7 +108,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         TcpListener::bind(config.http.listen).await.map_err(|source| AgentError::Listen { address: config.http.listen, source })?;
     let outbox = Arc::new(Outbox::open(config.outbox.clone(), &boot_id, metrics.clone())?);
     let (adopted, next_reference) = outbox.containers();
-    let sensor = Sensor::start(config.sensor.clone(), metrics.clone(), monotonic(), unix_ms(), adopted, next_reference)?;
+    let mut sensor = Sensor::start(config.sensor.clone(), metrics.clone(), monotonic(), unix_ms(), adopted, next_reference)?;
+    let cross_check = if config.prometheus.is_on() {
+        let exchange: Arc<Exchange> = Arc::default();
+        sensor.exchange_with(Arc::clone(&exchange));
+        let checker = CrossChecker::new(config.prometheus.clone(), &config.node, exchange, metrics.clone())?;
+        Some(tokio::spawn(checker.run()))
+    } else {
+        None
+    };
     let hung = (config.sensor.interval() * 3).max(HUNG);
     let starting = SensorStatus { ready: false, error: "no tick yet".to_owned(), ticked: Some((tokio::time::Instant::now(), hung)) };
     let (status, status_seen) = watch::channel(starting);
@@ -152,6 +167,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     tracing::info!(drained, waiting = outbox.waiting(), "stopped");
     server.abort();
+    if let Some(cross_check) = cross_check {
+        cross_check.abort();
+    }
     if failed { Err(AgentError::SamplerEnded) } else { Ok(()) }
 }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// The agent's own metrics and health.
     pub http: HttpConfig,
+    /// A Prometheus to compare with.
+    pub prometheus: PrometheusConfig,
 }
 
 /// What is read, and how often.
@@ -100,6 +102,72 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
 }
 
+/// A Prometheus to compare with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrometheusConfig {
+    /// `http://host:port` or `https://host:port`, with a path if it has one; empty means that nothing is compared.
+    pub url: String,
+    /// Certificates that its certificate must chain to, PEM; empty means the system's.
+    pub ca_file: PathBuf,
+    /// Bearer token, read anew for every question; empty means none.
+    pub token_file: PathBuf,
+    /// User of basic authentication; empty means none.
+    pub username: String,
+    /// Its password, read anew for every question.
+    pub password_file: PathBuf,
+    /// Seconds from one round to the next.
+    pub interval_s: u64,
+    /// Matchers of cAdvisor's target on this node, as PromQL has them; `{node}` is the node's name.
+    pub cadvisor: String,
+    /// Matchers of kube-state-metrics.
+    pub kube_state_metrics: String,
+    /// Matchers of node_exporter's target on this node; empty means the one whose `node_uname_info` has the node's name.
+    pub node_exporter: String,
+}
+
+impl Default for PrometheusConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            ca_file: PathBuf::new(),
+            token_file: PathBuf::new(),
+            username: String::new(),
+            password_file: PathBuf::new(),
+            interval_s: 60,
+            cadvisor: "metrics_path=\"/metrics/cadvisor\",node=\"{node}\"".to_owned(),
+            kube_state_metrics: "job=\"kube-state-metrics\"".to_owned(),
+            node_exporter: String::new(),
+        }
+    }
+}
+
+impl PrometheusConfig {
+    /// Whether anything is compared.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.is_on() && !["http://", "https://"].iter().any(|scheme| self.url.starts_with(scheme)) {
+            return Err(format!("prometheus.url is {:?}, must begin with http:// or https://", self.url));
+        }
+        if !self.username.is_empty() && self.password_file.as_os_str().is_empty() {
+            return Err("prometheus.username needs prometheus.password_file".to_owned());
+        }
+        if !self.username.is_empty() && !self.token_file.as_os_str().is_empty() {
+            return Err("prometheus.username and prometheus.token_file exclude each other".to_owned());
+        }
+        for (key, matchers) in [("cadvisor", &self.cadvisor), ("kube_state_metrics", &self.kube_state_metrics)] {
+            if matchers.trim().is_empty() {
+                return Err(format!("prometheus.{key} must have at least one matcher"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -109,6 +177,7 @@ impl Default for Config {
             outbox: OutboxConfig::default(),
             uplink: UplinkConfig::default(),
             http: HttpConfig::default(),
+            prometheus: PrometheusConfig::default(),
         }
     }
 }
@@ -211,6 +280,7 @@ impl Config {
             ("uplink.backoff_min_ms", self.uplink.backoff_min_ms, 10, self.uplink.backoff_max_ms),
             ("uplink.heartbeat_ms", self.uplink.heartbeat_ms, 100, 60_000),
             ("grace_ms", self.grace_ms, 0, 600_000),
+            ("prometheus.interval_s", self.prometheus.interval_s, 5, 3_600),
         ];
         if let Some((key, value, low, high)) = ranges.into_iter().find(|(_, value, low, high)| value < low || value > high) {
             return Err(format!("{key} is {value}, must be between {low} and {high}"));
@@ -221,6 +291,7 @@ impl Config {
         if !self.uplink.endpoint.starts_with("https://") {
             return Err(format!("uplink.endpoint is {:?}, must begin with https://", self.uplink.endpoint));
         }
+        self.prometheus.check()?;
         if let Some(watch) = self
             .sensor
             .watch

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod config;
 pub mod container;
+pub mod crosscheck;
 pub mod disk_io;
 pub mod facts;
 pub mod files;

@@ -17,7 +17,7 @@ use prometheus_client::{
 /// Why batches are dropped.
 const DROPPED: [&str; 6] = ["spool full", "too old", "spool write failed", "refused", "damaged", "sequence given twice"];
 /// Limits that leave something out.
-const LIMITS: [&str; 14] = [
+const LIMITS: [&str; 16] = [
     "containers",
     "containers_per_pod",
     "pods",
@@ -32,9 +32,14 @@ const LIMITS: [&str; 14] = [
     "process_facts",
     "promoted_pods",
     "peers_per_second",
+    "cross_check_containers",
+    "cross_check_points",
 ];
 /// Why streams fail.
 const FAILURES: [&str; 4] = ["file", "connect", "refused", "ended"];
+
+/// Why Prometheus could not be asked.
+const CROSS_CHECK_FAILURES: [&str; 4] = ["file", "unreachable", "refused", "answer"];
 
 /// One label: why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +62,15 @@ pub struct UnreadableFile {
 pub struct PodNetwork {
     /// `own`, `host`, or `unknown` where no process of it was seen.
     pub network: &'static str,
+}
+
+/// What was compared with Prometheus, and what it came to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Compared {
+    /// The metric's word.
+    pub metric: &'static str,
+    /// The outcome's word.
+    pub outcome: &'static str,
 }
 
 /// Everything the agent counts about itself.
@@ -104,6 +118,12 @@ pub struct Metrics {
     pub connected: Gauge,
     /// Seconds that a tick's work took.
     pub tick_seconds: Histogram,
+    /// Containers, pods and the node, by metric and by what the last comparison with Prometheus came to; nothing while it is off.
+    pub cross_checks: Family<Compared, Gauge>,
+    /// Rounds of comparisons.
+    pub cross_check_rounds: Counter,
+    /// Rounds in which Prometheus could not be asked.
+    pub cross_check_failures: Family<Reason, Counter>,
 }
 
 impl Default for Metrics {
@@ -131,6 +151,9 @@ impl Default for Metrics {
             connected: Gauge::default(),
             // A tick of a full node takes 5-20 ms; a second would be late.
             tick_seconds: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
+            cross_checks: Family::default(),
+            cross_check_rounds: Counter::default(),
+            cross_check_failures: Family::default(),
         };
         for reason in DROPPED {
             drop(metrics.dropped_batches.get_or_create(&Reason { reason }));
@@ -138,6 +161,9 @@ impl Default for Metrics {
         }
         for reason in LIMITS {
             drop(metrics.limited.get_or_create(&Reason { reason }));
+        }
+        for reason in CROSS_CHECK_FAILURES {
+            drop(metrics.cross_check_failures.get_or_create(&Reason { reason }));
         }
         for reason in FAILURES {
             drop(metrics.stream_failures.get_or_create(&Reason { reason }));
@@ -187,6 +213,11 @@ impl Metrics {
         registry.register("open_files", "Kernel files kept open", self.open_files.clone());
         registry.register("stream_failures", "Streams to the aggregator that failed", self.stream_failures.clone());
         registry.register("connected", "1 while a stream to the aggregator is established", self.connected.clone());
+        let help = "Containers, pods and the node, by metric and by what the last comparison with Prometheus came to";
+        registry.register("cross_checks", help, self.cross_checks.clone());
+        registry.register("cross_check_rounds", "Rounds of comparisons with Prometheus", self.cross_check_rounds.clone());
+        let help = "Rounds in which Prometheus could not be asked";
+        registry.register("cross_check_failures", help, self.cross_check_failures.clone());
         all.register_collector(Box::new(OwnProcess { started: std::time::SystemTime::now() }));
         all
     }

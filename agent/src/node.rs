@@ -35,7 +35,7 @@ pub struct Node {
 }
 
 /// Interfaces that carry the node's own traffic: not lo, and not what only passes containers' traffic on.
-fn is_own_interface(name: &[u8]) -> bool {
+pub(crate) fn is_own_interface(name: &[u8]) -> bool {
     const PASSING: [&[u8]; 20] = [
         b"lo",
         b"veth",
@@ -63,6 +63,12 @@ fn is_own_interface(name: &[u8]) -> bool {
 }
 
 impl Node {
+    /// The last reading of every column.
+    #[must_use]
+    pub fn latest(&self) -> &Sample {
+        &self.previous
+    }
+
     /// Reads the node and says what happened since it was read before.
     pub fn observe(&mut self, reader: &mut Reader, proc: &str, slow: bool, now_us: u64, known: Known) -> Observation {
         let mut sample = Sample::default();

@@ -98,6 +98,12 @@ impl Slots {
         }
     }
 
+    /// Restarts of every place so far.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.slots.iter().map(|slot| u64::from(slot.restarts)).sum()
+    }
+
     /// Restarts since this was last asked.
     pub fn take_pending(&mut self, slot: u32) -> u32 {
         self.slots.get_mut(slot as usize).map_or(0, |slot| std::mem::take(&mut slot.pending))

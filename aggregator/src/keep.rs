@@ -123,6 +123,16 @@ pub async fn incidents(
     }
 }
 
+/// Saves what comparing with Prometheus came to, until the queue ends. What cannot be saved is stated as a problem.
+pub async fn cross_checks(store: Store, mut queue: mpsc::Receiver<Vec<v1::ComparedCounter>>, problems: Arc<Problems>) {
+    while let Some(changed) = queue.recv().await {
+        match store.save_cross_checks(&changed).await {
+            Ok(()) => problems.clear(Source::CrossChecks),
+            Err(error) => problems.state(Source::CrossChecks, error.to_string()),
+        }
+    }
+}
+
 fn count_open(open: &HashMap<u64, v1::Severity>, counters: &Counters) {
     let mut by_severity = BTreeMap::new();
     for severity in open.values() {

@@ -57,6 +57,10 @@ pub struct Pipeline {
     pub keep: mpsc::Sender<Scored>,
     /// To the one who saves incidents.
     pub incidents: mpsc::Sender<Change>,
+    /// To the one who saves what comparing with Prometheus came to.
+    pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
+    /// What it came to since the last turn, where it changed.
+    cross_checked: Vec<v1::ComparedCounter>,
     roster: Roster,
     /// Newest event time by cluster; as many as the fleet has clusters.
     event_time: HashMap<Arc<str>, i64>,
@@ -82,13 +86,15 @@ pub struct Parts {
     pub keep: mpsc::Sender<Scored>,
     /// See [`Pipeline`].
     pub incidents: mpsc::Sender<Change>,
+    /// See [`Pipeline`].
+    pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
 }
 
 impl Pipeline {
     /// A pipeline that knows nobody yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents } = parts;
+        let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents, cross_checks } = parts;
         let (roster, event_time) = (Roster::default(), HashMap::new());
         let (hearing_unix_ms, last_tick_unix_ms) = (started_unix_ms, None);
         Self {
@@ -102,6 +108,8 @@ impl Pipeline {
             last_tick_unix_ms,
             keep,
             incidents,
+            cross_checks,
+            cross_checked: Vec::new(),
             roster,
             event_time,
         }
@@ -130,6 +138,9 @@ impl Pipeline {
                         }
                     }
                 },
+            }
+            if !self.cross_checked.is_empty() && self.cross_checks.send(std::mem::take(&mut self.cross_checked)).await.is_err() {
+                return;
             }
             for change in self.detector.changes() {
                 if self.incidents.send(change).await.is_err() {
@@ -210,6 +221,9 @@ impl Pipeline {
                 }
             }
         }
+        if let Some(round) = batch.cross_check.filter(|_| !duplicate) {
+            self.cross_check(&peer, round, origin);
+        }
         let scored = (!duplicate).then(|| self.score(&peer, batch.sequence, batch.dropped, block, origin));
         for removed in &batch.removed {
             if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
@@ -218,6 +232,20 @@ impl Pipeline {
             }
         }
         scored
+    }
+
+    /// Comparisons of containers that are gone meanwhile are left out.
+    fn cross_check(&mut self, peer: &Peer, round: v1::CrossCheckRound, origin: v1::Origin) {
+        let node = self.node(peer);
+        let key = |check: v1::CrossCheck| match check.container_ref {
+            0 => Some((node, check)),
+            reference => Some((self.roster.key(peer.id, reference)?, check)),
+        };
+        let checks: Vec<(u64, v1::CrossCheck)> = round.checks.into_iter().filter_map(key).collect();
+        let of_fleet: Vec<_> = checks.iter().map(|&(key, check)| ((key != node).then_some(key), check)).collect();
+        self.cross_checked.extend(self.fleet.cross_checked(peer.node_id, round.unix_ms, &round.error, &of_fleet));
+        let of_detector: Vec<_> = checks.into_iter().map(|(key, check)| (SubjectKey(key), check)).collect();
+        self.detector.cross_checked(SubjectKey(node), &of_detector, origin, round.unix_ms);
     }
 
     fn score(

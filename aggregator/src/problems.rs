@@ -13,6 +13,8 @@ pub enum Source {
     Store,
     /// Nodes cannot be saved.
     Roll,
+    /// What comparing with Prometheus came to cannot be saved.
+    CrossChecks,
     /// The identity file has errors.
     Identity,
     /// The certificate cannot be renewed.

@@ -39,6 +39,8 @@ use crate::{
 
 /// Incident changes between the detector and the database; full means that the database is slower than the detector.
 const INCIDENT_QUEUE: usize = 1_024;
+/// Changes of what comparing with Prometheus came to, a node's round each; full means the same.
+const CROSS_CHECK_QUEUE: usize = 64;
 /// HTTP/2 windows: with these a stream that is not read holds at most this much of our memory.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -253,6 +255,7 @@ fn chain(config: &Config, shared: &Shared, detector: Detector, open: Vec<Inciden
     let (work, queue) = mpsc::channel(config.ingest.queue_batches);
     let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
     let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
+    let (cross_checks, compared) = mpsc::channel(CROSS_CHECK_QUEUE);
     let mut identity = Identity::new(config.identity.file.clone());
     if let Err(error) = identity.refresh() {
         tracing::warn!(%error, "identity file");
@@ -268,11 +271,13 @@ fn chain(config: &Config, shared: &Shared, detector: Detector, open: Vec<Inciden
         started_unix_ms: shared.started_unix_ms,
         keep,
         incidents,
+        cross_checks,
     });
     let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
     let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
+    let comparisons = keep::cross_checks(shared.store.clone(), compared, Arc::clone(&problems));
     let writer = keep::incidents(shared.store.clone(), saved, open, shared.changes.clone(), counters, problems);
-    (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer)])
+    (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer), tokio::spawn(comparisons)])
 }
 
 impl Aggregator {

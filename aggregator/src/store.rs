@@ -2,6 +2,7 @@
 
 mod answers;
 mod audit;
+mod cross_checks;
 mod incidents;
 mod labels;
 mod nodes;
@@ -29,6 +30,8 @@ pub const MAX_LABELS: u64 = 1_000_000;
 pub const MAX_INCIDENTS: u64 = 100_000;
 /// Most answers to one incident; beyond it new ones are refused.
 pub const MAX_ANSWERS_PER_INCIDENT: u64 = 1_000;
+/// Most changes of what comparing with Prometheus came to; beyond it the oldest go.
+pub const MAX_CROSS_CHECKS: u64 = 200_000;
 /// Most rows of the audit log; beyond it the oldest go.
 pub const MAX_AUDIT: u64 = 1_000_000;
 

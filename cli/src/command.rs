@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::client::{Client, ConnectArgs};
 use crate::cluster::Role;
 use crate::containers::{self, ContainersArgs};
+use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::exit::{self, Exit};
 use crate::explain;
@@ -58,6 +59,16 @@ Examples:
   vedette containers --namespace shop
   vedette containers --owner Deployment/web --gone")]
     Containers(ContainersArgs),
+    /// Show what comparing the agents' counters with Prometheus's comes to
+    #[command(after_help = "\
+Both read the same kernel. A broken source says what is wrong with Prometheus's values; a disagreement means that a scrape, a clock or the
+agent is at fault, and proves nothing else. Agents compare once their configuration names a Prometheus.
+
+Examples:
+  vedette crosscheck
+  vedette crosscheck --outcome disagree --namespace shop
+  vedette query \"select time, node, metric, outcome, cause from cross_checks order by time desc limit 20\"")]
+    Crosscheck(CrosscheckArgs),
     /// List incidents, newest first, or watch them come
     #[command(after_help = "\
 Examples:
@@ -96,7 +107,7 @@ Examples:
     Answer(AnswerArgs),
     /// Ask history in SQL
     #[command(after_help = "\
-Tables: observations, incidents, labels, answers, containers, nodes, gaps. Read-only.
+Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
 
 Examples:
   vedette query 'select * from observations limit 1'
@@ -225,6 +236,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Status => status::status(client, output, now.as_millisecond()).await,
         Command::Nodes => status::nodes(client, output, now.as_millisecond()).await,
         Command::Containers(args) => containers::run(args, client, output).await,
+        Command::Crosscheck(args) => crosscheck::run(args, client, output).await,
         Command::Incidents(args) if args.watch => watch::run(args, &route, client.clone(), output).await,
         Command::Incidents(args) => incidents::run(args, client, output, now).await,
         Command::Explain { id } => explain::run(id, client, output, now).await,

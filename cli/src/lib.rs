@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod settings;
 
 mod containers;
+mod crosscheck;
 mod explain;
 pub mod export;
 mod incidents;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
-use vedette_proto::v1::{Answer, Kind, LabelSource, Severity};
+use vedette_proto::v1::{Answer, CrossCheckOutcome, Kind, LabelSource, Severity};
 
 macro_rules! vocabulary {
     ($( $function:ident $type:ident; )*) => { $(
@@ -21,6 +21,7 @@ vocabulary! {
     severity Severity;
     source LabelSource;
     answer Answer;
+    outcome CrossCheckOutcome;
 }
 
 fn words<T>(words: Vec<&'static str>, from_word: fn(&str) -> Option<T>) -> Words<T> {

@@ -8,6 +8,7 @@ use vedette_proto::{
 use crate::{
     Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
+    disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
     fleet::Fleet,
     fold::{Report, Topic},
@@ -26,6 +27,7 @@ pub struct Detector {
     pub(crate) fleet: Fleet,
     pub(crate) incidents: Incidents,
     pub(crate) silence: Silence,
+    disagreements: Disagreements,
     stats: Stats,
 }
 
@@ -34,7 +36,14 @@ impl Detector {
     #[must_use]
     pub fn new(config: Config, next_incident_id: u64) -> Self {
         let incidents = Incidents::new(&config, next_incident_id);
-        Self { config, fleet: Fleet::new(), incidents, silence: Silence::default(), stats: Stats::default() }
+        Self {
+            config,
+            fleet: Fleet::new(),
+            incidents,
+            silence: Silence::default(),
+            disagreements: Disagreements::default(),
+            stats: Stats::default(),
+        }
     }
 
     /// A container (or a node) exists. Telling it again is harmless; with another workload, it moves there.
@@ -94,6 +103,7 @@ impl Detector {
 
     /// A container's cgroup is gone; `origin` is that of the batch that says so: what is late or replayed never pages.
     pub fn container_removed(&mut self, key: SubjectKey, removed: &v1::ContainerRemoved, origin: Origin) {
+        self.disagreements.forget(key);
         let Some(container) = self.fleet.containers.get(&key) else { return };
         let place = container.place;
         let known = !container.past_unknown || container.last_ms != i64::MIN;
@@ -121,6 +131,39 @@ impl Detector {
         let ready_s = self.config.baseline_ready_seconds as f32;
         let Some(note) = processes::seen(&mut self.fleet.workloads[place.workload as usize], seen, ready_s) else { return };
         self.report_fact(key, note, Severity::Note, origin, seen.unix_ms);
+    }
+
+    /// What a node's agent found comparing its counters with Prometheus's; what disagrees for long is a ticket.
+    pub fn cross_checked(&mut self, node: SubjectKey, checks: &[(SubjectKey, v1::CrossCheck)], origin: Origin, unix_ms: i64) {
+        for Lasting { key, since_ms, evidence } in self.disagreements.round(node, checks, unix_ms) {
+            let Some(container) = self.fleet.containers.get(&key) else { continue };
+            let place = container.place;
+            let most = judge::most_severe(origin).min(Severity::Ticket);
+            self.incidents.report(Report {
+                cluster: place.cluster,
+                workload: place.workload,
+                name: &self.fleet.workloads[place.workload as usize].name,
+                kind: Kind::Unknown,
+                topic: Topic::Disagreement,
+                effect: Some("counted differently by Prometheus (scrape, clock or agent fault?)"),
+                strength: 1.0,
+                fact: true,
+                least: Severity::Note,
+                most,
+                onset_ms: since_ms,
+                unix_ms,
+                clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
+                elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
+                origin,
+                node: &self.fleet.nodes[place.node as usize].name,
+                node_place: place.node,
+                pod: &container.pod,
+                container_id: &container.id,
+                evidence,
+                reasoning: "both read the same kernel: a scrape, a clock or the agent is at fault; it proves nothing else".to_owned(),
+                quiet_ms: disagreement::QUIET_MS,
+            });
+        }
     }
 
     /// Scores one observation and learns from it.
@@ -153,7 +196,7 @@ impl Detector {
             return self.with_facts(key, fact.into_iter().collect(), origin, unix_ms, Verdict::NORMAL);
         }
         let ready_s = self.config.baseline_ready_seconds as f32;
-        let frozen = self.incidents.is_open(place.workload);
+        let frozen = self.incidents.is_frozen(place.workload);
         let mut around = Surroundings {
             cluster,
             node: &self.fleet.nodes[place.node as usize],
@@ -256,7 +299,7 @@ impl Detector {
         let container = self.fleet.containers.get(&key)?;
         let workload = container.place.workload;
         let baseline = &self.fleet.workloads[workload as usize].baseline;
-        let baseline = if self.incidents.is_open(workload) {
+        let baseline = if self.incidents.is_frozen(workload) {
             BaselineState::Frozen
         } else if baseline.ready(vedette_proto::Feature::CpuCores as usize, self.config.baseline_ready_seconds as f32) {
             BaselineState::Ready

@@ -175,6 +175,11 @@ pub fn is_silence(evidence: &v1::Evidence) -> bool {
     [SILENT_NODE, SILENT_NODES, BLIND_SENSOR].contains(&evidence.feature.as_str())
 }
 
+/// Whether it is about a difference between what the agent and Prometheus count.
+pub fn is_disagreement(evidence: &v1::Evidence) -> bool {
+    evidence.feature.starts_with("cross_check")
+}
+
 /// Evidence that is no feature.
 pub fn fact(name: &str, family: v1::Family, sentence: String, observed: Option<f64>, unit: &str, unix_ms: i64, rank: f32) -> Ranked {
     let evidence = v1::Evidence {

@@ -53,6 +53,8 @@ pub enum Topic {
     Failures,
     /// That its node is not heard, or sees nothing.
     Silence,
+    /// That Prometheus counts it differently.
+    Disagreement,
 }
 
 /// Most changes kept for a caller that does not collect them; the oldest go first.

@@ -54,6 +54,11 @@ impl Incidents {
         self.any(workload, |fold| fold.severity >= Severity::Ticket)
     }
 
+    /// Whether what a workload does now may not teach what is normal for it: something is open, and not only about how it is counted.
+    pub fn is_frozen(&self, workload: u32) -> bool {
+        self.any(workload, |fold| fold.severity >= Severity::Ticket && fold.topic != Topic::Disagreement)
+    }
+
     /// Whether an incident about what a workload does was open before this detector began, and still is: its normal is not known, but
     /// that it was beyond it is.
     pub fn was_odd(&self, workload: u32) -> bool {

@@ -15,6 +15,7 @@ mod verdict;
 
 mod baseline;
 mod container;
+mod disagreement;
 mod evidence;
 mod facts;
 mod fleet;

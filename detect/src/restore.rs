@@ -3,7 +3,7 @@
 use vedette_proto::v1::{self, Kind};
 
 use crate::{
-    Detector, evidence,
+    Detector, disagreement, evidence,
     fold::{Restored, Topic},
     silence::UNTIL_HEARD_MS,
 };
@@ -20,12 +20,14 @@ impl Detector {
         let Some(name) = incident.workload.clone().filter(|name| !name.cluster.is_empty()) else { return false };
         let topic = match incident.kind() {
             _ if incident.evidence.iter().any(evidence::is_silence) => Topic::Silence,
+            _ if incident.evidence.iter().any(evidence::is_disagreement) => Topic::Disagreement,
             Kind::CrashLoop => Topic::Failures,
             _ => Topic::Behaviour,
         };
         let quiet_ms = match topic {
             Topic::Silence => UNTIL_HEARD_MS,
             Topic::Failures => FAILURES_QUIET_MS,
+            Topic::Disagreement => disagreement::QUIET_MS,
             Topic::Behaviour => i64::from(self.config.resolve_after_seconds) * 1_000,
         };
         let cluster = self.fleet.cluster(&name.cluster);

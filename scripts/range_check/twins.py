@@ -4,8 +4,8 @@ import numpy
 import yaml
 from sklearn.metrics import roc_auc_score
 
-# Cumulative or a matter of when the episode began: what tells twins apart by it is no signature.
-LEFT_OUT = {"age_seconds", "restarts_so_far"}
+# Cumulative, a matter of when the episode began, or how its host was configured: what tells twins apart by it is no signature.
+LEFT_OUT = {"age_seconds", "restarts_so_far", "memory_limit_bytes", "pids_limit"}
 SHOWN = 3
 # Fewer episodes than this on a side are too few to compare.
 FEW = 3

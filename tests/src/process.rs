@@ -31,10 +31,18 @@ impl Process {
     /// # Errors
     /// Where it cannot be started; names the file.
     pub fn start<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>, folder: &Path) -> anyhow::Result<Self> {
-        let binary = checkout::binary(name);
+        Self::start_program(&checkout::binary(name), arguments, folder)
+    }
+
+    /// Starts any program, its output in `<folder>/<its name>.log` (appended).
+    ///
+    /// # Errors
+    /// Where it cannot be started; names the file.
+    pub fn start_program<S: AsRef<OsStr>>(binary: &Path, arguments: impl IntoIterator<Item = S>, folder: &Path) -> anyhow::Result<Self> {
+        let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(&binary)
+        let child = Command::new(binary)
             .args(arguments)
             // What it prints is compared: plain, whatever the surroundings ask for.
             .env("NO_COLOR", "1")
@@ -44,7 +52,7 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {} (cargo build --workspace --bins)", binary.display()))?;
-        Ok(Self { child, name: name.to_owned(), log })
+        Ok(Self { child, name, log })
     }
 
     /// The process id.

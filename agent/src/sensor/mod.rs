@@ -5,7 +5,7 @@ mod lifecycle;
 mod process_map;
 mod read;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use vedette_proto::{
     Block,
@@ -15,6 +15,7 @@ use vedette_proto::{
 use crate::{
     config::SensorConfig,
     container::{ContainerFiles, Limits},
+    crosscheck::{Exchange, own::Now},
     facts::{Fact, Facts},
     files::{KernelFile, Reader},
     hierarchy::{Hierarchies, HierarchyError},
@@ -158,6 +159,7 @@ pub struct Sensor {
     removed: Vec<(ContainerRemoved, Option<u32>)>,
     peers: Vec<PeersSeen>,
     facts: Vec<ProcessSeen>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// A monotonic clock in microseconds.
@@ -226,6 +228,7 @@ impl Sensor {
             removed: Vec::new(),
             peers: Vec::new(),
             facts: Vec::new(),
+            exchange: None,
             config,
             proc,
             hierarchies,
@@ -236,6 +239,11 @@ impl Sensor {
         sensor.rescan(unix_ms, true);
         sensor.remove_unadopted(unix_ms);
         Ok(sensor)
+    }
+
+    /// Keeps what is read for the cross-check from now on, and sends what that says.
+    pub fn exchange_with(&mut self, exchange: Arc<Exchange>) {
+        self.exchange = Some(exchange);
     }
 
     /// Waits for containers to come or go, at most this long. Says whether some did.
@@ -285,9 +293,33 @@ impl Sensor {
         self.choose_networks();
         self.read_due(unix_ms);
         self.last_tick_us = Some((self.clock)());
+        self.record(unix_ms);
         self.metrics.containers.set(self.order.len() as i64);
         self.count_pods();
         Ok(self.batch(unix_ms))
+    }
+
+    /// What was just read, for the cross-check.
+    fn record(&self, unix_ms: i64) {
+        let Some(exchange) = &self.exchange else { return };
+        let now = Now { us: (self.clock)(), unix_ms };
+        let recorded = exchange.record(|own| {
+            for container in self.order.iter().filter_map(|&index| self.container(index)) {
+                if !own.container(container.reference, &container.found.identity.container_id, now, &container.previous) {
+                    self.metrics.limited("cross_check_containers");
+                }
+            }
+            for pod in self.pods.iter().flatten().filter(|pod| !pod.path.is_empty()) {
+                let Some(carrier) = pod.carrier.and_then(|carrier| self.container(carrier)) else { continue };
+                let network = matches!(pod.network.kind, Kind::Own).then_some(&pod.sample);
+                own.pod(&pod.key, carrier.reference, now, network, pod.slots.restarts());
+            }
+            own.node(now, self.node.latest());
+            own.forget_gone(unix_ms);
+        });
+        if !recorded {
+            self.metrics.limited("cross_check_points");
+        }
     }
 
     fn count_pods(&self) {
@@ -328,6 +360,7 @@ impl Sensor {
             block,
             dropped: None,
             peers: std::mem::take(&mut self.peers),
+            cross_check: self.exchange.as_ref().and_then(|exchange| exchange.take_round()),
         }
     }
 

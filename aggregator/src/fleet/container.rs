@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use vedette_proto::{Column, Observation, v1};
 
-use super::NodeId;
+use super::{NodeId, compared::ComparedMetrics};
 
 /// Process names kept per container; the oldest goes first.
 pub const PROCESSES_KEPT: usize = 32;
@@ -34,6 +34,8 @@ pub(super) struct ContainerRecord {
     announced: v1::ContainerAdded,
     pub processes: VecDeque<v1::ProcessSeen>,
     pub peers: VecDeque<v1::PeersSeen>,
+    /// Its counters and those of its pod, compared with Prometheus's.
+    pub compared: ComparedMetrics,
     last_unix_ms: i64,
 }
 
@@ -61,7 +63,15 @@ impl ContainerRecord {
             recorded_pod_name: String::new(),
             ..container.clone()
         };
-        Self { node_id: added.node_id, message, announced, processes: VecDeque::new(), peers: VecDeque::new(), last_unix_ms: 0 }
+        Self {
+            node_id: added.node_id,
+            message,
+            announced,
+            processes: VecDeque::new(),
+            peers: VecDeque::new(),
+            compared: ComparedMetrics::default(),
+            last_unix_ms: 0,
+        }
     }
 
     /// Everything that its agent told of it besides observations.

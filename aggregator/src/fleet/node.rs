@@ -2,6 +2,7 @@
 
 use vedette_proto::v1::{self, NodeState};
 
+use super::compared::ComparedMetrics;
 use crate::store::StoredNode;
 
 /// A node of the fleet; never used again for another.
@@ -18,19 +19,25 @@ pub(super) struct NodeRecord {
     pub streams: u32,
     pub left: bool,
     pub sensor_ready: bool,
+    /// The node's own counters, compared with Prometheus's.
+    pub compared: ComparedMetrics,
+    /// The last round of comparisons, and why Prometheus could not be asked in it.
+    pub round: Option<(i64, String)>,
 }
 
 impl NodeRecord {
     pub fn new(cluster: &str, name: &str) -> Self {
         let message = v1::Node { name: name.into(), cluster: cluster.into(), ..v1::Node::default() };
-        Self { message, streams: 0, left: false, sensor_ready: true }
+        Self { message, streams: 0, left: false, sensor_ready: true, compared: ComparedMetrics::default(), round: None }
     }
 
     /// A node of an earlier run that was not heard yet.
     pub fn restored(cluster: &str, stored: StoredNode) -> Self {
         let StoredNode { name, last_heard_unix_ms, left, agent_version } = stored;
-        let message = v1::Node { name, cluster: cluster.into(), last_heard_unix_ms, agent_version, ..v1::Node::default() };
-        Self { message, streams: 0, left, sensor_ready: true }
+        let mut node = Self::new(cluster, &name);
+        node.message = v1::Node { last_heard_unix_ms, agent_version, ..node.message };
+        node.left = left;
+        node
     }
 
     /// What the next run should know.

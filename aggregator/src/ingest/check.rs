@@ -24,6 +24,8 @@ const PEERS: usize = 32;
 /// Most process facts in one batch: a hundred for each of a full node's containers would still be far less.
 const PROCESSES: usize = 16_384;
 const PEERS_SEEN: usize = 1_024;
+/// Most comparisons in one round, as the contract says.
+const CROSS_CHECKS: usize = 5_000;
 
 /// Says no, with a reason.
 fn no<T>(reason: Refusal, field: &str, problem: impl std::fmt::Display) -> Result<T, Refused> {
@@ -70,8 +72,9 @@ pub fn none_ahead(batch: &mut v1::Batch, now_unix_ms: i64) -> u64 {
     let removed = batch.removed.iter_mut().map(|removed| &mut removed.unix_ms);
     let processes = batch.processes.iter_mut().map(|process| &mut process.unix_ms);
     let peers = batch.peers.iter_mut().map(|peers| &mut peers.unix_ms);
+    let rounds = batch.cross_check.iter_mut().map(|round| &mut round.unix_ms);
     let mut count = 0;
-    for unix_ms in added.chain(removed).chain(processes).chain(peers) {
+    for unix_ms in added.chain(removed).chain(processes).chain(peers).chain(rounds) {
         count += u64::from(not_ahead(unix_ms, now_unix_ms));
     }
     if let Some(dropped) = &mut batch.dropped
@@ -200,6 +203,9 @@ pub fn batch(batch: &v1::Batch, origin: v1::Origin, limits: &config::Ingest, now
         }
         time("peers.unix_ms", seen.unix_ms, now)?;
     }
+    if let Some(round) = &batch.cross_check {
+        cross_check(round, now)?;
+    }
     if let Some(dropped) = &batch.dropped {
         length(Field, "dropped.reason", &dropped.reason, 0, TEXT_BYTES)?;
         time("dropped.first_unix_ms", dropped.first_unix_ms, now)?;
@@ -210,6 +216,20 @@ pub fn batch(batch: &v1::Batch, origin: v1::Origin, limits: &config::Ingest, now
         // SQL's integers are signed.
         if dropped.batches > i64::MAX as u64 || dropped.observations > i64::MAX as u64 {
             return no(Field, "dropped.batches", "is beyond what can be counted");
+        }
+    }
+    Ok(())
+}
+
+fn cross_check(round: &v1::CrossCheckRound, now: i64) -> Result<(), Refused> {
+    time("cross_check.unix_ms", round.unix_ms, now)?;
+    length(Field, "cross_check.error", &round.error, 0, TEXT_BYTES)?;
+    if round.checks.len() > CROSS_CHECKS {
+        return no(Limit, "cross_check.checks", format_args!("has {} entries, more than the limit of {CROSS_CHECKS}", round.checks.len()));
+    }
+    for check in &round.checks {
+        if [check.ours, check.theirs, check.seconds].into_iter().flatten().any(|value| !value.is_finite()) {
+            return no(Field, "cross_check", "holds a number that is not finite");
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ fn with_config(identity: Identity, config: vedette_detect::Config) -> Pipeline {
         started_unix_ms: START,
         keep: mpsc::channel(1).0,
         incidents: mpsc::channel(1).0,
+        cross_checks: mpsc::channel(1).0,
     })
 }
 
@@ -346,4 +347,56 @@ fn a_container_that_is_added_again_before_its_first_reference_is_removed_keeps_i
 
     assert_eq!(stored, [1, 1]);
     assert_eq!(alive(&pipeline, "own"), ["container-1"]);
+}
+
+#[test]
+fn a_disagreement_with_prometheus_that_lasts_is_a_ticket_that_ends_and_what_changes_is_told() {
+    let mut pipeline = pipeline(Identity::default());
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(7)]));
+    let mut sequence = 0;
+    let mut round = |pipeline: &mut Pipeline, seconds: i64, outcome: v1::CrossCheckOutcome| {
+        sequence += 1;
+        let unix_ms = START + seconds * 1_000;
+        let check = v1::CrossCheck {
+            container_ref: 7,
+            metric: v1::CrossCheckMetric::Cpu.into(),
+            outcome: outcome.into(),
+            ours: Some(100.0),
+            theirs: Some(20.0),
+            seconds: Some(300.0),
+            ..v1::CrossCheck::default()
+        };
+        // Of a container that is gone meanwhile.
+        let gone = v1::CrossCheck { container_ref: 9, ..check };
+        let cross_check = Some(v1::CrossCheckRound { unix_ms, checks: vec![check, gone], error: String::new() });
+        let Work::Batch(mut delivery) = delivery(&peer, sequence, &[0, 7]) else { unreachable!() };
+        delivery.batch.cross_check = cross_check;
+        delivery.block.unix_ms = unix_ms;
+        pipeline.take(Work::Batch(delivery));
+    };
+    use v1::CrossCheckOutcome::{Agree, Disagree};
+
+    for minute in 0..4 {
+        round(&mut pipeline, minute * 60, Disagree);
+    }
+    let before = pipeline.detector.changes();
+    round(&mut pipeline, 240, Disagree);
+    let opened = pipeline.detector.changes();
+    for minute in 5..20 {
+        round(&mut pipeline, minute * 60, Agree);
+    }
+    let ended = pipeline.detector.changes();
+
+    assert!(before.is_empty(), "{before:?}");
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    let incident = &opened[0].incident;
+    assert_eq!((incident.severity(), incident.kind(), incident.onset_unix_ms), (v1::Severity::Ticket, v1::Kind::Unknown, START));
+    assert!(incident.effect.contains("scrape, clock or agent fault"), "{}", incident.effect);
+    assert_eq!(incident.evidence[0].sentence, "cpu: 100.0 CPU seconds by the agent, 20.0 CPU seconds by Prometheus in 300 s");
+    assert_eq!(ended.last().unwrap().change, v1::IncidentChange::Resolved);
+    let told: Vec<_> = pipeline.cross_checked.iter().map(|one| (one.container_id.as_str(), one.check.unwrap().outcome())).collect();
+    assert_eq!(told, [("container-7", Disagree), ("container-7", Agree)]);
+    let (compared, _, nodes) = pipeline.fleet.compared(&v1::Selector::default(), v1::CrossCheckOutcome::Unspecified, 10);
+    assert_eq!((compared.len(), compared[0].check.unwrap().outcome(), nodes.len()), (1, Agree, 1));
 }

@@ -7,9 +7,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::error;
 use vedette_proto::v1::{
-    self, ExplainIncidentRequest, ExplainIncidentResponse, GetStatusRequest, GetStatusResponse, Kind, ListContainersRequest,
-    ListContainersResponse, ListIncidentsRequest, ListIncidentsResponse, ListNodesRequest, ListNodesResponse, QueryRequest, QueryResponse,
-    Severity, WatchIncidentsRequest,
+    self, CrossCheckOutcome, ExplainIncidentRequest, ExplainIncidentResponse, GetStatusRequest, GetStatusResponse, Kind,
+    ListContainersRequest, ListContainersResponse, ListCrossChecksRequest, ListCrossChecksResponse, ListIncidentsRequest,
+    ListIncidentsResponse, ListNodesRequest, ListNodesResponse, QueryRequest, QueryResponse, Severity, WatchIncidentsRequest,
 };
 
 use super::{Questions, about, checked_selector, explain, session, sql, status_of, tables};
@@ -122,6 +122,16 @@ impl v1::query_service_server::QueryService for QueryService {
             explain::explain(&shared, id).await
         });
         explained.await.map_err(|_| Status::internal("the explanation failed"))?.map(Response::new)
+    }
+
+    async fn list_cross_checks(&self, request: Request<ListCrossChecksRequest>) -> Result<Response<ListCrossChecksResponse>, Status> {
+        let request = request.into_inner();
+        let selector = checked_selector(request.selector, &self.shared.cluster)?;
+        check::known_or_any("outcome", CrossCheckOutcome::WORDS, request.outcome)?;
+        let limit = check::limit("limit", request.limit, 1_000, 100_000)? as usize;
+        let outcome = CrossCheckOutcome::try_from(request.outcome).unwrap_or_default();
+        let (compared, truncated, nodes) = self.shared.fleet.compared(&selector, outcome, limit);
+        Ok(Response::new(ListCrossChecksResponse { compared, truncated, nodes }))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {

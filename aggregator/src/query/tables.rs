@@ -33,6 +33,7 @@ enum Which {
     Answers,
     Containers,
     Nodes,
+    CrossChecks,
 }
 
 /// A table that is read from the store or the fleet when it is scanned, not when a question is planned.
@@ -53,9 +54,15 @@ impl std::fmt::Debug for OnScan {
 /// # Errors
 /// A table of that name exists.
 pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
-    use Which::{Answers, Containers, Incidents, Labels, Nodes};
-    for (name, which) in [("incidents", Incidents), ("labels", Labels), ("answers", Answers), ("containers", Containers), ("nodes", Nodes)]
-    {
+    use Which::{Answers, Containers, CrossChecks, Incidents, Labels, Nodes};
+    for (name, which) in [
+        ("incidents", Incidents),
+        ("labels", Labels),
+        ("answers", Answers),
+        ("containers", Containers),
+        ("nodes", Nodes),
+        ("cross_checks", CrossChecks),
+    ] {
         let schema = Sheet::new(which.columns()).schema();
         session.register_table(name, Arc::new(OnScan { which, schema, shared: shared.clone() }))?;
     }
@@ -191,6 +198,24 @@ impl Which {
                 ("outbox_batches", Count),
                 ("sensor_error", Text),
             ],
+            Self::CrossChecks => &[
+                ("time", Instant),
+                ("cluster", Text),
+                ("node", Text),
+                ("namespace", Text),
+                ("owner_kind", Text),
+                ("owner_name", Text),
+                ("container_name", Text),
+                ("pod_name", Text),
+                ("container_id", Text),
+                ("metric", Text),
+                ("outcome", Text),
+                ("cause", Text),
+                ("ours", Number),
+                ("theirs", Number),
+                ("seconds", Number),
+                ("late_ms", Integer),
+            ],
         }
     }
 
@@ -221,6 +246,15 @@ impl Which {
                     sheet.instant(node.last_heard_unix_ms).instant(node.last_observation_unix_ms).integer(i64::from(node.containers));
                     sheet.count(node.observations).count(node.dropped).text(&node.agent_version).count(node.outbox_batches);
                     sheet.text(&node.sensor_error);
+                }
+            }
+            Self::CrossChecks => {
+                for one in shared.store.cross_checks(MAX_ROWS as u64).await.map_err(external)? {
+                    let (workload, check) = (one.workload.unwrap_or_default(), one.check.unwrap_or_default());
+                    sheet.row().instant(one.since_unix_ms).text(&workload.cluster).text(&one.node).text(&workload.namespace);
+                    sheet.text(&workload.owner_kind).text(&workload.owner_name).text(&workload.container_name).text(&one.pod_name);
+                    sheet.text(&one.container_id).text(check.metric().word()).text(check.outcome().word()).text(check.cause().word());
+                    sheet.some_number(check.ours).some_number(check.theirs).some_number(check.seconds).some_integer(check.late_ms);
                 }
             }
         }
@@ -305,6 +339,18 @@ macro_rules! add {
     };
 }
 
+macro_rules! add_option {
+    ($name:ident, $type:ty, $builder:ident) => {
+        fn $name(&mut self, value: Option<$type>) -> &mut Self {
+            if let Some(Builder::$builder(builder)) = self.builders.get_mut(self.next) {
+                builder.append_option(value);
+                self.next += 1;
+            }
+            self
+        }
+    };
+}
+
 impl Sheet {
     fn new(columns: Columns) -> Self {
         let builder = |(_, sort): &(&str, Sort)| match sort {
@@ -344,13 +390,9 @@ impl Sheet {
     add!(number, f64, Number);
     add!(truth, bool, Truth);
 
-    fn some_count(&mut self, value: Option<u64>) -> &mut Self {
-        if let Some(Builder::Count(builder)) = self.builders.get_mut(self.next) {
-            builder.append_option(value);
-            self.next += 1;
-        }
-        self
-    }
+    add_option!(some_count, u64, Count);
+    add_option!(some_integer, i64, Integer);
+    add_option!(some_number, f64, Number);
 
     /// 0 is how the contract says "not yet": null here.
     fn instant(&mut self, unix_ms: i64) -> &mut Self {

@@ -10,7 +10,11 @@ use sqlx::{
 use super::{StoreError, cannot};
 
 /// Each brings the version before it to its own: version 1 is the first. Never changed once released.
-const MIGRATIONS: [&str; 2] = [include_str!("../../migrations/0001_first.sql"), include_str!("../../migrations/0002_nodes.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_nodes.sql"),
+    include_str!("../../migrations/0003_cross_checks.sql"),
+];
 /// What this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 /// "VDTT" in the file's header: tells our databases from others.
@@ -86,7 +90,7 @@ mod tests {
 
         let error = Store::open(&path).await.unwrap_err();
 
-        assert!(error.to_string().contains("has version 7, this aggregator knows version 2"), "{error}");
+        assert!(error.to_string().contains("has version 7, this aggregator knows version 3"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         assert_eq!(files(), before, "nothing was put beside it");
     }

@@ -67,6 +67,10 @@ impl QueryService for Services {
         Ok(Response::new(answers::explained(incident)))
     }
 
+    async fn list_cross_checks(&self, _: Request<ListCrossChecksRequest>) -> Result<Response<ListCrossChecksResponse>, Status> {
+        Ok(Response::new(ListCrossChecksResponse::default()))
+    }
+
     type QueryStream = Parts<QueryResponse>;
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
