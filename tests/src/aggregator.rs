@@ -81,6 +81,12 @@ impl Aggregator {
         self.folder.join("data/admin.token")
     }
 
+    /// The agents' token.
+    #[must_use]
+    pub fn agent_token_file(&self) -> PathBuf {
+        self.folder.join("data/agent.token")
+    }
+
     /// A connection, as an agent or a tool makes it.
     ///
     /// # Errors
@@ -105,7 +111,7 @@ impl Aggregator {
     /// # Errors
     /// Where the token cannot be read.
     pub fn agent_request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
-        let path = self.folder.join("data/agent.token");
+        let path = self.agent_token_file();
         let token = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         with_token(message, token.trim())
     }
