@@ -366,7 +366,7 @@ mod tests {
             ("cadvisor = \" \"", "prometheus.cadvisor must have at least one matcher"),
             ("interval_s = 1", "prometheus.interval_s is 1, must be between 5 and 3600"),
         ] {
-            assert_eq!(Config::parse(&format!("[prometheus]\n{text}\n")).unwrap_err(), expected);
+            assert_eq!(Config::parse(&format!("[prometheus]\n{text}\n"), Some("n".into())).unwrap_err(), expected);
         }
     }
 

@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::publish;
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +23,8 @@ pub struct Config {
     pub http: HttpListener,
     /// Certificates.
     pub tls: Tls,
+    /// Whose tokens are good.
+    pub auth: crate::auth::Config,
     /// Checks at the door.
     pub ingest: Ingest,
     /// Who the containers are where no API server says it.
@@ -41,6 +45,7 @@ impl Default for Config {
             grpc: Listener::default(),
             http: HttpListener::default(),
             tls: Tls::default(),
+            auth: crate::auth::Config::default(),
             ingest: Ingest::default(),
             identity: Identity::default(),
             kubernetes: Kubernetes::default(),
@@ -58,11 +63,13 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Connections at once; one more is closed before its handshake, and counted.
     pub max_connections: usize,
+    /// Of these from one address, loopback apart: an agent makes one.
+    pub max_connections_per_address: usize,
 }
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096 }
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096, max_connections_per_address: 256 }
     }
 }
 
@@ -92,6 +99,12 @@ pub struct Tls {
     pub cert_file: Option<PathBuf>,
     /// Its key, PEM.
     pub key_file: Option<PathBuf>,
+    /// A CA's life, in days. Clients pin it, so it is long; the next one is made after two thirds of it, or when `--rotate-ca` asks.
+    pub ca_days: u32,
+    /// The next CA signs once it was published for so long, in days, and the one before it stays published for as long again.
+    pub ca_overlap_days: u32,
+    /// `NAMESPACE/NAME` of the ConfigMap that the CA certificates are published in, under `ca.crt`. It must be there.
+    pub ca_config_map: String,
 }
 
 impl Default for Tls {
@@ -101,6 +114,9 @@ impl Default for Tls {
             ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             cert_file: None,
             key_file: None,
+            ca_days: 3_650,
+            ca_overlap_days: 30,
+            ca_config_map: String::new(),
         }
     }
 }
@@ -254,8 +270,23 @@ impl Config {
         if self.tls.names.is_empty() && self.tls.ips.is_empty() {
             return value("tls.names", "names and ips must not both be empty");
         }
+        if self.tls.ca_overlap_days == 0 || u64::from(self.tls.ca_overlap_days) * 6 > u64::from(self.tls.ca_days) {
+            return value("tls.ca_overlap_days", "must be at least 1 and at most a sixth of ca_days");
+        }
+        let at = &self.tls.ca_config_map;
+        if !at.is_empty() && !self.kubernetes.enabled {
+            return value("tls.ca_config_map", "needs kubernetes.enabled = true");
+        }
+        if !at.is_empty() && publish::place(at).is_none() {
+            return value("tls.ca_config_map", "must be NAMESPACE/NAME");
+        }
+        self.auth.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        if self.auth.token_review && !self.kubernetes.enabled {
+            return value("auth.token_review", "needs kubernetes.enabled = true");
+        }
         let limits = [
             ("grpc.max_connections", self.grpc.max_connections),
+            ("grpc.max_connections_per_address", self.grpc.max_connections_per_address),
             ("ingest.max_streams", self.ingest.max_streams),
             ("ingest.max_nodes", self.ingest.max_nodes),
             ("ingest.node_retention_hours", self.ingest.node_retention_hours as usize),

@@ -17,6 +17,16 @@ pub enum Refusal {
     Unauthenticated,
     /// A token that may not do this.
     PermissionDenied,
+    /// A token that ended.
+    Expired,
+    /// A token for another audience.
+    Audience,
+    /// A token that was good and that the API server accepts no more.
+    Revoked,
+    /// The token of a pod on another node.
+    OtherNode,
+    /// The token of a pod that the API server does not know, or of none.
+    UnknownPod,
     /// A message without content, or one out of place: no Hello first, a second Hello.
     Protocol,
     /// A field of Hello is not what it must be.
@@ -52,6 +62,11 @@ impl Refusal {
         match self {
             Self::Unauthenticated => "unauthenticated",
             Self::PermissionDenied => "permission_denied",
+            Self::Expired => "expired",
+            Self::Audience => "audience",
+            Self::Revoked => "revoked",
+            Self::OtherNode => "other_node",
+            Self::UnknownPod => "unknown_pod",
             Self::Protocol => "protocol",
             Self::Hello => "hello",
             Self::Container => "container",
@@ -68,9 +83,14 @@ impl Refusal {
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 20] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
+        Self::Expired,
+        Self::Audience,
+        Self::Revoked,
+        Self::OtherNode,
+        Self::UnknownPod,
         Self::Protocol,
         Self::Hello,
         Self::Container,

@@ -19,6 +19,7 @@ use vedette_proto::{
 };
 
 use crate::{
+    auth::Grant,
     config,
     counters::{Counters, Refusal},
     fleet::{Fleet, NodeId},
@@ -124,13 +125,13 @@ impl Refused {
         Self { reason, problem: problem.into() }
     }
 
-    /// What the peer is told. The one place where ingest chooses codes.
+    /// What the peer is told. The one place where ingest and the check of tokens choose codes.
     #[must_use]
     pub fn status(&self, node: &str) -> Status {
         let text = if node.is_empty() { self.problem.clone() } else { format!("node {node}: {}", self.problem) };
         match self.reason {
-            Refusal::Unauthenticated => Status::unauthenticated(text),
-            Refusal::PermissionDenied => Status::permission_denied(text),
+            Refusal::Unauthenticated | Refusal::Expired | Refusal::Audience | Refusal::Revoked => Status::unauthenticated(text),
+            Refusal::PermissionDenied | Refusal::OtherNode | Refusal::UnknownPod => Status::permission_denied(text),
             Refusal::Future | Refusal::TooOld => Status::out_of_range(text),
             Refusal::Sequence => Status::failed_precondition(text),
             Refusal::Limit => Status::resource_exhausted(text),
@@ -158,6 +159,8 @@ impl IngestService for IngestApi {
 
     async fn stream(&self, request: Request<Streaming<v1::StreamRequest>>) -> Result<Response<Self::StreamStream>, Status> {
         let door = Arc::clone(&self.0);
+        let grant = request.extensions().get::<Grant>().cloned();
+        let grant = grant.ok_or_else(|| Refused::new(Refusal::Unauthenticated, "nobody checked who calls").status(""))?;
         if door.counters.streams.inc() >= door.limits.max_streams as i64 {
             door.counters.streams.dec();
             door.counters.refuse(Refusal::Limit);
@@ -166,7 +169,7 @@ impl IngestService for IngestApi {
         let id = door.streams.fetch_add(1, Ordering::Relaxed);
         let (answers, receiver) = mpsc::channel(ANSWERS);
         tokio::spawn(async move {
-            stream::serve(&door, id, request.into_inner(), answers).await;
+            stream::serve(&door, id, grant, request.into_inner(), answers).await;
             door.counters.streams.dec();
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -17,7 +17,7 @@ use std::{
 
 pub use pod::Facts;
 pub use store::{Claim, Found, Limits, Rollout, Sizes, Store};
-pub use watch::{KubernetesError, start};
+pub use watch::{KubernetesError, client, start};
 
 /// What is watched, each by a watch of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accept;
+pub mod auth;
 mod clock;
 pub mod config;
 pub mod counters;
@@ -19,6 +20,7 @@ pub mod label;
 mod maintain;
 pub mod pipeline;
 pub mod problems;
+mod publish;
 pub mod query;
 mod roll;
 mod roster;

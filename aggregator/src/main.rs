@@ -17,6 +17,9 @@ struct Arguments {
     /// Check configuration and identity file, and end
     #[arg(long)]
     check: bool,
+    /// Ask the aggregator that runs on this configuration's data_dir for a new CA, and end
+    #[arg(long)]
+    rotate_ca: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         config.detect.check()?;
         vedette_aggregator::identity::Identity::new(config.identity.file.clone()).refresh()?;
         println!("configuration is valid");
+        return Ok(());
+    }
+    if arguments.rotate_ca {
+        vedette_aggregator::tls::ask_for_rotation(&config.data_dir)?;
+        println!("asked for: within a minute ca.pem holds the next CA too, which signs {} days later", config.tls.ca_overlap_days);
         return Ok(());
     }
     raise_file_limit();

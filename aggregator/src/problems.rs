@@ -23,6 +23,10 @@ pub enum Source {
     Claims,
     /// The certificate cannot be renewed.
     Certificate,
+    /// The API server cannot be asked about tokens.
+    ApiServer,
+    /// The CA's certificate cannot be published.
+    Publishing,
     /// The detector met a limit and does not judge everything.
     Detector,
 }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -11,13 +11,15 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
-use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tonic::transport::Server;
 use vedette_detect::Detector;
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
 
 use crate::{
-    CHANGES_KEPT, Config, Shared, accept, clock,
+    CHANGES_KEPT, Config, Shared, accept,
+    auth::{self, Auth, Gate, Reviews},
+    clock,
     config::ConfigError,
     counters::Counters,
     data_dir::{DataDir, DataDirError},
@@ -29,11 +31,12 @@ use crate::{
     kubernetes::{self, Kubernetes, KubernetesError},
     maintain, pipeline,
     problems::{Problems, Source},
+    publish,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
     tls::{Certificates, TlsError},
-    token::{Role, TokenError, Tokens},
+    token::{TokenError, Tokens},
 };
 
 /// Incident changes between the detector and the database; full means that the database is slower than the detector.
@@ -126,9 +129,10 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
     let (http, http_address) = listen("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let tokens = Arc::new(Tokens::open(data_dir.path())?);
-    let certificates = Certificates::open(&config.tls, data_dir.path())?;
+    let tokens = Tokens::open(data_dir.path())?;
+    let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
     let tls = certificates.server_config()?;
+    let client = if config.kubernetes.enabled { Some(kubernetes::client(&config.kubernetes.kubeconfig).await?) } else { None };
     let history = History::open(config.history()).await?;
     let store = Store::open(&data_dir.path().join("store.sqlite")).await?;
 
@@ -158,14 +162,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     shared.fleet.restore(known);
     let (stop, stopping) = watch::channel(false);
     let roll = tokio::spawn(roll.run(stopping.clone()));
-    let kubernetes = config.kubernetes.enabled.then(|| {
-        let limits = kubernetes::Limits { max_pods: config.kubernetes.max_pods, max_names: config.kubernetes.max_names };
-        Arc::new(Kubernetes::new(Arc::clone(&shared.cluster), limits))
-    });
-    let watches = match &kubernetes {
-        Some(kubernetes) => kubernetes::start(&config.kubernetes, kubernetes, &shared.problems, &stopping).await?,
-        None => Vec::new(),
-    };
+    let (kubernetes, watches) = client.as_ref().map(|client| watches(&config, client, &shared, &stopping)).unzip();
     let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
 
     let door = Arc::new(Door {
@@ -184,9 +181,14 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
-    tasks.extend(watches);
+    tasks.extend(watches.into_iter().flatten());
+    if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
+        let at = config.tls.ca_config_map.clone();
+        let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
+        tasks.push(tokio::spawn(publish::ca(client.clone(), at, certificates, problems, stopping.clone())));
+    }
     let ingest = IngestServiceServer::new(IngestApi::new(door)).max_decoding_message_size(config.ingest.max_message_bytes);
-    let admin = || tokens.guard(&shared.counters, Role::Admin);
+    let auth = authority(&config, tokens, client.as_ref(), &shared);
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -195,9 +197,14 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 << 10)
         .add_service(health)
-        .add_service(InterceptedService::new(ingest, tokens.guard(&shared.counters, Role::Agent)));
-    let router = services::add(router, &shared, admin)?;
-    let connections = accept::accept(grpc, tls, config.grpc.max_connections, Arc::clone(&shared.counters));
+        .add_service(Gate::new(&auth, ingest));
+    let router = services::add(router, &shared, &auth)?;
+    let connections = accept::accept(
+        grpc,
+        tls,
+        accept::Most { connections: config.grpc.max_connections, of_one_address: config.grpc.max_connections_per_address },
+        Arc::clone(&shared.counters),
+    );
     let mut until = stopping.clone();
     let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
         let _ = until.wait_for(|stop| *stop).await;
@@ -211,6 +218,30 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     tracing::info!(grpc = %grpc_address, http = %http_address, cluster = %config.cluster, data_dir = %config.data_dir.display(), "serving");
     let (grpc, http) = (grpc_address, http_address);
     Ok(Aggregator { grpc, http, shared, stop, work, server, http_server, roll, tasks, chain, _data_dir: data_dir })
+}
+
+/// Starts watching the API server; what it says is known as soon as it does.
+fn watches(
+    config: &Config,
+    client: &kube::Client,
+    shared: &Shared,
+    stop: &watch::Receiver<bool>,
+) -> (Arc<Kubernetes>, Vec<JoinHandle<()>>) {
+    let limits = kubernetes::Limits { max_pods: config.kubernetes.max_pods, max_names: config.kubernetes.max_names };
+    let kubernetes = Arc::new(Kubernetes::new(Arc::clone(&shared.cluster), limits));
+    let tasks = kubernetes::start(client, config.kubernetes.page_size, &kubernetes, &shared.problems, stop);
+    (kubernetes, tasks)
+}
+
+/// Who decides about callers: the tokens of files, and in Kubernetes the API server.
+fn authority(config: &Config, tokens: Tokens, client: Option<&kube::Client>, shared: &Shared) -> Arc<Auth> {
+    let client = client.filter(|_| config.auth.token_review);
+    let reviews = client.map(|client| {
+        let review = auth::kubernetes::reviewer(client.clone(), &config.auth.audience);
+        let pods = auth::kubernetes::AskedPods::new(client.clone());
+        Reviews::new((&config.auth).into(), review, pods, Arc::clone(&shared.problems))
+    });
+    Arc::new(Auth::new(tokens, reviews, Arc::clone(&shared.counters)))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -1,18 +1,16 @@
 //! Certificates: a CA of our own with a server certificate that is made anew at every start and every month, or the operator's files.
 
+mod authority;
+mod rotation;
+mod validity;
+
 use std::{
-    fs::OpenOptions,
-    io::{ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -21,10 +19,10 @@ use rustls::{
 };
 
 use crate::config;
+pub use authority::ask_for_rotation;
+use authority::{Authority, Pace};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// The CA's life. Clients pin it, so it is long; a new one needs `data_dir/tls` removed.
-const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
 /// A server certificate's life; it is made anew after a third of it.
 const SERVER_LIFE: Duration = Duration::from_secs(90 * 86_400);
 
@@ -61,7 +59,7 @@ pub struct Certificates {
 
 #[derive(Debug)]
 enum Source {
-    Own { dir: PathBuf, config: config::Tls },
+    Own { authority: Box<Mutex<Authority>>, config: config::Tls },
     Files { cert: PathBuf, key: PathBuf },
 }
 
@@ -70,30 +68,49 @@ impl Certificates {
     ///
     /// # Errors
     /// [`TlsError`] names the file.
-    pub fn open(config: &config::Tls, data_dir: &Path) -> Result<Arc<Self>, TlsError> {
+    pub fn open(config: &config::Tls, data_dir: &Path, now: SystemTime) -> Result<Arc<Self>, TlsError> {
         let source = match (&config.cert_file, &config.key_file) {
             (Some(cert), Some(key)) => Source::Files { cert: cert.clone(), key: key.clone() },
-            _ => Source::Own { dir: data_dir.join("tls"), config: config.clone() },
+            _ => {
+                let days = |days: u32| DAY * days;
+                let pace = Pace { life: days(config.ca_days), overlap: days(config.ca_overlap_days) };
+                let mut authority = Authority::open(&data_dir.join("tls"), pace, now)?;
+                authority.tend(now)?;
+                Source::Own { authority: Box::new(Mutex::new(authority)), config: config.clone() }
+            }
         };
-        let current = source.load()?;
-        Ok(Arc::new(Self { source, current: RwLock::new((current, SystemTime::now())) }))
+        let current = source.load(now)?;
+        Ok(Arc::new(Self { source, current: RwLock::new((current, now)) }))
     }
 
-    /// Puts a new certificate in service when the present one is a third through its life, or when the operator's file changed.
+    /// Does what is due: a step of the CA's rotation; a new certificate in service when another CA signs, when the present one is a third
+    /// through its life, or when the operator's file changed. Whether there is a new one.
     ///
     /// # Errors
     /// Why it cannot; the present one stays in service.
     pub fn renew(&self, now: SystemTime) -> Result<bool, TlsError> {
         let since = self.current.read().unwrap_or_else(PoisonError::into_inner).1;
         let due = match &self.source {
-            Source::Own { .. } => now.duration_since(since).is_ok_and(|age| age >= SERVER_LIFE / 3),
+            Source::Own { authority, .. } => {
+                let switched = authority.lock().unwrap_or_else(PoisonError::into_inner).tend(now)?;
+                switched || now.duration_since(since).is_ok_and(|age| age >= SERVER_LIFE / 3)
+            }
             Source::Files { cert, .. } => cert.metadata().and_then(|file| file.modified()).is_ok_and(|changed| changed > since),
         };
         if due {
-            let fresh = self.source.load()?;
+            let fresh = self.source.load(now)?;
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = (fresh, now);
         }
         Ok(due)
+    }
+
+    /// The CA certificates that clients are to trust, PEM. `None` with the operator's files: their CA is not known here.
+    #[must_use]
+    pub fn trusted(&self) -> Option<String> {
+        match &self.source {
+            Source::Own { authority, .. } => Some(authority.lock().unwrap_or_else(PoisonError::into_inner).bundle()),
+            Source::Files { .. } => None,
+        }
     }
 
     /// The server's side of TLS: 1.2 and 1.3, HTTP/2 only.
@@ -116,11 +133,11 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Source {
-    fn load(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+    fn load(&self, now: SystemTime) -> Result<Arc<CertifiedKey>, TlsError> {
         let (chain, key, path) = match self {
-            Self::Own { dir, config } => {
-                let (certificate, key) = issue(dir, config)?;
-                (vec![certificate], key, dir.join("ca.pem"))
+            Self::Own { authority, config } => {
+                let (certificate, key) = issue(&authority.lock().unwrap_or_else(PoisonError::into_inner), config, now)?;
+                (vec![certificate], key, "the server certificate".into())
             }
             Self::Files { cert, key } => {
                 let content = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Content {
@@ -141,46 +158,25 @@ impl Source {
     }
 }
 
-/// A server certificate signed by the CA in `dir`, which is made if it is not there. The server's key stays in memory.
-fn issue(dir: &Path, config: &config::Tls) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsError> {
-    std::fs::create_dir_all(dir).map_err(|error| TlsError::File { path: dir.into(), error })?;
-    let (key_path, pem_path) = (dir.join("ca.key"), dir.join("ca.pem"));
-    let ca_key = match std::fs::read_to_string(&key_path) {
-        Ok(pem) => KeyPair::from_pem(&pem).map_err(|error| TlsError::Content { path: key_path.clone(), problem: error.to_string() })?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = KeyPair::generate()?;
-            write(&key_path, &key.serialize_pem(), 0o600)?;
-            // A certificate of a key that is gone would mislead clients.
-            let _ = std::fs::remove_file(&pem_path);
-            key
-        }
-        Err(error) => return Err(TlsError::File { path: key_path, error }),
-    };
-    if !pem_path.exists() {
-        write(&pem_path, &ca_params().self_signed(&ca_key)?.pem(), 0o644)?;
-    }
-    let issuer = Issuer::new(ca_params(), ca_key);
+/// A server certificate signed by the present CA. The server's key stays in memory.
+fn issue(
+    authority: &Authority,
+    config: &config::Tls,
+    now: SystemTime,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsError> {
     let mut params = CertificateParams::new(config.names.clone())?;
     params.subject_alt_names.extend(config.ips.iter().copied().map(SanType::IpAddress));
     params.distinguished_name = named("vedette-aggregator");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    lasting(&mut params, SERVER_LIFE);
+    lasting(&mut params, now, SERVER_LIFE);
     let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &issuer)?;
+    let certificate = authority.sign(&params, &key)?;
+    let path = || PathBuf::from("the server's key");
     let key =
-        PrivateKeyDer::try_from(key.serialize_der()).map_err(|problem| TlsError::Content { path: key_path, problem: problem.into() })?;
-    Ok((certificate.der().clone(), key))
-}
-
-fn ca_params() -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named("vedette CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    lasting(&mut params, CA_LIFE);
-    params
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|problem| TlsError::Content { path: path(), problem: problem.into() })?;
+    Ok((certificate, key))
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -190,21 +186,11 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 /// From a day ago, for clients whose clocks are behind.
-fn lasting(params: &mut CertificateParams, life: Duration) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+fn lasting(params: &mut CertificateParams, now: SystemTime, life: Duration) {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(DAY);
     params.not_after = epoch + (now + life);
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(|error| TlsError::File { path: path.into(), error })
 }
 
 #[cfg(test)]
@@ -218,9 +204,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pem = dir.path().join("tls/ca.pem");
 
-        Certificates::open(&config::Tls::default(), dir.path()).unwrap();
+        Certificates::open(&config::Tls::default(), dir.path(), SystemTime::now()).unwrap();
         let first = std::fs::read(&pem).unwrap();
-        Certificates::open(&config::Tls::default(), dir.path()).unwrap();
+        Certificates::open(&config::Tls::default(), dir.path(), SystemTime::now()).unwrap();
 
         assert_eq!(std::fs::read(&pem).unwrap(), first);
         assert_eq!(std::fs::metadata(dir.path().join("tls/ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -229,7 +215,7 @@ mod tests {
     #[test]
     fn the_server_certificate_is_renewed_long_before_it_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let certificates = Certificates::open(&config::Tls::default(), dir.path()).unwrap();
+        let certificates = Certificates::open(&config::Tls::default(), dir.path(), SystemTime::now()).unwrap();
         let serving = || certificates.current.read().unwrap().0.cert[0].clone();
         let first = serving();
 
@@ -241,6 +227,82 @@ mod tests {
         assert_ne!(serving(), first);
     }
 
+    /// Whether a client that trusts these CAs accepts what is served, at an instant.
+    fn accepted(trusted: &str, certificates: &Certificates, now: SystemTime) -> bool {
+        use rustls::client::danger::ServerCertVerifier;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).map(Result::unwrap));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let serving = certificates.current.read().unwrap().0.cert[0].clone();
+        let now = rustls::pki_types::UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        verifier.verify_server_cert(&serving, &[], &"localhost".try_into().unwrap(), &[], now).is_ok()
+    }
+
+    /// Every day of twenty years, with restarts: a client that read the published CAs a day before is never locked out.
+    #[test]
+    fn the_ca_rotates_and_no_client_is_locked_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::Tls { ca_days: 1_095, ..config::Tls::default() };
+        let begin = SystemTime::now();
+        let mut certificates = Certificates::open(&config, dir.path(), begin).unwrap();
+        let published = |certificates: &Certificates| certificates.trusted().unwrap();
+        let first = published(&certificates);
+        let mut yesterday = first.clone();
+        let mut together = 0;
+
+        for day in 1..7_300 {
+            let now = begin + DAY * day;
+            if day % 50 == 0 {
+                certificates = Certificates::open(&config, dir.path(), now).unwrap();
+            } else {
+                certificates.renew(now).unwrap();
+            }
+            if yesterday != published(&certificates) || day % 100 == 0 {
+                assert!(accepted(&yesterday, &certificates, now), "day {day}");
+            }
+            yesterday = published(&certificates);
+            together += u32::from(yesterday.matches("BEGIN").count() == 2);
+            assert_eq!(std::fs::read_to_string(dir.path().join("tls/ca.pem")).unwrap(), yesterday);
+        }
+
+        // Nine rotations, each with two CAs for twice the overlap.
+        assert!((9 * 55..=10 * 65).contains(&together), "{together}");
+        assert!(!accepted(&first, &certificates, begin + DAY * 7_300), "the first CA is long gone");
+        assert!(!dir.path().join("tls/ca.next.key").exists());
+    }
+
+    #[test]
+    fn who_asks_for_a_rotation_gets_the_next_ca_at_once_and_the_switch_after_the_overlap() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let certificates = Certificates::open(&config::Tls::default(), dir.path(), now).unwrap();
+        let first = certificates.trusted().unwrap();
+
+        ask_for_rotation(dir.path()).unwrap();
+        let at_once = certificates.renew(now + DAY).unwrap();
+        let both = certificates.trusted().unwrap();
+        let again = certificates.renew(now + DAY * 2).unwrap();
+        let switched = certificates.renew(now + DAY * 31).unwrap();
+
+        assert_eq!((at_once, again, switched), (false, false, true));
+        assert!(both.starts_with(&first) && both.matches("BEGIN").count() == 2, "{both}");
+        assert!(!accepted(&first, &certificates, now + DAY * 31) && accepted(&both, &certificates, now + DAY * 31));
+    }
+
+    #[test]
+    fn a_crash_between_the_next_key_and_its_certificate_is_made_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        Certificates::open(&config::Tls::default(), dir.path(), now).unwrap();
+        std::fs::write(dir.path().join("tls/ca.next.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+
+        let certificates = Certificates::open(&config::Tls::default(), dir.path(), now).unwrap();
+
+        assert_eq!(certificates.trusted().unwrap().matches("BEGIN").count(), 2);
+        assert!(accepted(&certificates.trusted().unwrap(), &certificates, now));
+    }
+
     #[test]
     fn an_unreadable_certificate_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
@@ -248,7 +310,7 @@ mod tests {
         std::fs::write(&cert, "not a certificate").unwrap();
         let config = config::Tls { cert_file: Some(cert.clone()), key_file: Some(cert), ..config::Tls::default() };
 
-        let error = Certificates::open(&config, dir.path()).unwrap_err().to_string();
+        let error = Certificates::open(&config, dir.path(), SystemTime::now()).unwrap_err().to_string();
 
         assert!(error.contains("mine.pem") && !error.contains('\n'), "{error}");
     }

@@ -1,25 +1,13 @@
-//! Who may call: two tokens, made at the first start, readable by the owner only, compared in constant time.
+//! Two tokens of files, made at the first start, readable by the owner only, compared in constant time.
 
 use std::{
     fs::OpenOptions,
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use tonic::{Request, Status, metadata::MetadataMap};
-
-use crate::counters::{Counters, Refusal};
-
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Everything.
-    Admin,
-    /// Only `IngestService`.
-    Agent,
-}
+use crate::auth::Role;
 
 /// The tokens of this installation.
 pub struct Tokens {
@@ -55,38 +43,14 @@ impl Tokens {
         Ok(Self { admin: open(data_dir.join("admin.token"))?, agent: open(data_dir.join("agent.token"))? })
     }
 
-    /// Whose token the request shows.
-    fn role(&self, metadata: &MetadataMap) -> Option<Role> {
-        let shown = metadata.get("authorization")?.as_bytes();
-        let shown = shown.strip_prefix(b"Bearer ").or_else(|| shown.strip_prefix(b"bearer "))?;
+    /// The role of a shown token.
+    #[must_use]
+    pub fn role(&self, shown: &[u8]) -> Option<Role> {
         // Both are always compared: time does not tell which one was close.
         match (same(shown, self.admin.as_bytes()), same(shown, self.agent.as_bytes())) {
             (true, _) => Some(Role::Admin),
             (_, true) => Some(Role::Agent),
             _ => None,
-        }
-    }
-
-    /// The interceptor of a service; `least` is the role that suffices.
-    pub fn guard(
-        self: &Arc<Self>,
-        counters: &Arc<Counters>,
-        least: Role,
-    ) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
-        let (tokens, counters) = (Arc::clone(self), Arc::clone(counters));
-        move |mut request: Request<()>| match tokens.role(request.metadata()) {
-            None => {
-                counters.refuse(Refusal::Unauthenticated);
-                Err(Status::unauthenticated("authorization must be `Bearer` and a token of this aggregator"))
-            }
-            Some(Role::Agent) if least == Role::Admin => {
-                counters.refuse(Refusal::PermissionDenied);
-                Err(Status::permission_denied("the agent token may only deliver observations"))
-            }
-            Some(role) => {
-                request.extensions_mut().insert(role);
-                Ok(request)
-            }
         }
     }
 }
@@ -118,12 +82,6 @@ mod tests {
 
     use super::*;
 
-    fn shown(text: &str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", text.parse().unwrap());
-        metadata
-    }
-
     #[test]
     fn tokens_are_made_once_and_for_the_owner_only() {
         let dir = tempfile::tempdir().unwrap();
@@ -142,11 +100,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(dir.path()).unwrap();
 
-        assert_eq!(tokens.role(&shown(&format!("Bearer {}", tokens.admin))), Some(Role::Admin));
-        assert_eq!(tokens.role(&shown(&format!("Bearer {}", tokens.agent))), Some(Role::Agent));
-        assert_eq!(tokens.role(&shown(&tokens.admin)), None);
-        assert_eq!(tokens.role(&shown(&format!("Bearer {}x", tokens.agent))), None);
-        assert_eq!(tokens.role(&MetadataMap::new()), None);
+        assert_eq!(tokens.role(tokens.admin.as_bytes()), Some(Role::Admin));
+        assert_eq!(tokens.role(tokens.agent.as_bytes()), Some(Role::Agent));
+        assert_eq!(tokens.role(format!("{}x", tokens.agent).as_bytes()), None);
+        assert_eq!(tokens.role(b""), None);
     }
 
     #[test]

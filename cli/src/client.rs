@@ -1,8 +1,8 @@
-//! The connection to the aggregator: where it is, whom to trust, which token to show.
+//! The connection to the aggregator: where it is, whom to trust, which token to show; or a cluster that says all three.
 
-use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +16,7 @@ use vedette_proto::v1::ingest_service_client::IngestServiceClient;
 use vedette_proto::v1::label_service_client::LabelServiceClient;
 use vedette_proto::v1::query_service_client::QueryServiceClient;
 
+use crate::cluster::{self, Cluster, Role};
 use crate::escape::escaped;
 use crate::exit::{Exit, Stop};
 use crate::settings::Settings;
@@ -46,12 +47,43 @@ pub struct ConnectArgs {
     /// Name that the certificate must carry, where it is not the host of the endpoint (port forwarding)
     #[arg(long, global = true, env = "VEDETTE_SERVER_NAME", value_name = "NAME", hide_env_values = true)]
     pub server_name: Option<String>,
+    /// Kubeconfig that leads to an aggregator in a cluster [default without the above: KUBECONFIG, then ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace of the aggregator in the cluster [default: vedette]
+    #[arg(long, global = true, env = "VEDETTE_NAMESPACE", value_name = "NAME", hide_env_values = true)]
+    pub vedette_namespace: Option<String>,
+    /// What the token asked for in the cluster is to allow [default: what the command needs]
+    #[arg(long, global = true, value_name = "ROLE")]
+    pub role: Option<Role>,
     /// Configuration file [default: $XDG_CONFIG_HOME/vedette/config.toml]
     #[arg(long, global = true, env = "VEDETTE_CONFIG", value_name = "FILE", hide_env_values = true)]
     pub config: Option<PathBuf>,
 }
 
 impl ConnectArgs {
+    /// By a kubeconfig where one is asked for, or where nothing else is said and there is one; else [`ConnectArgs::target`]. A cluster is
+    /// asked for a token of the role that the command needs.
+    pub fn route(&self, needs: Role) -> Result<Route, Stop> {
+        let settings = Settings::load(self.config.as_deref())?;
+        let asked = self.kubeconfig.is_some() || self.context.is_some();
+        let direct = [self.endpoint.is_some(), self.ca.is_some(), self.token_file.is_some(), self.data_dir.is_some()];
+        let settled = [settings.endpoint.is_some(), settings.ca.is_some(), settings.token_file.is_some(), settings.data_dir.is_some()];
+        let said = direct.into_iter().chain(settled).any(|said| said);
+        if !asked && (said || !cluster::has_kubeconfig()) {
+            return self.target().map(Route::Direct);
+        }
+        Ok(Route::Cluster(Cluster {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            namespace: self.vedette_namespace.clone().unwrap_or_else(|| "vedette".to_owned()),
+            role: self.role.unwrap_or(needs),
+        }))
+    }
+
     /// Flags and environment first, then the configuration file, then the default.
     pub fn target(&self) -> Result<Target, Stop> {
         let settings = Settings::load(self.config.as_deref())?;
@@ -59,7 +91,7 @@ impl ConnectArgs {
         let endpoint = self.endpoint.clone().or(settings.endpoint).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         let beside = |name: &str| data_dir.as_ref().map(|dir| dir.join(name));
         let ca = self.ca.clone().or_else(|| beside("tls/ca.pem")).or(settings.ca).ok_or_else(|| {
-            Stop::usage("whom to trust is not said: give --ca FILE and --token-file FILE, or --data-dir DIR on the aggregator's machine")
+            Stop::usage("whom to trust is not said: give --ca FILE and --token-file FILE, or --data-dir DIR on the aggregator's machine, or --kubeconfig FILE for one in a cluster")
         })?;
         let token_file = self
             .token_file
@@ -68,6 +100,25 @@ impl ConnectArgs {
             .or(settings.token_file)
             .ok_or_else(|| Stop::usage("no token: give --token-file FILE, or --data-dir DIR on the aggregator's machine"))?;
         Ok(Target { endpoint, ca, token_file, server_name: self.server_name.clone().or(settings.server_name) })
+    }
+}
+
+/// The way to an aggregator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Its address is known.
+    Direct(Target),
+    /// A cluster has it.
+    Cluster(Cluster),
+}
+
+impl Route {
+    /// Connects, and says in one line what stands in the way.
+    pub async fn connect(&self) -> Result<Client, Stop> {
+        match self {
+            Self::Direct(target) => target.connect().await,
+            Self::Cluster(cluster) => cluster.connect().await,
+        }
     }
 }
 
@@ -93,40 +144,15 @@ impl Target {
     /// Connects, and says in one line what stands in the way.
     pub async fn connect(&self) -> Result<Client, Stop> {
         let channel = self.endpoint()?.connect().await.map_err(|error| self.unreachable(&error))?;
-        let token = Token(self.token()?);
-        let client = |channel: Channel| InterceptedService::new(channel, token.clone());
-        Ok(Client {
-            query: QueryServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
-            label: LabelServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
-            ingest: IngestServiceClient::new(client(channel.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
-            export: ExportServiceClient::new(client(channel)).max_decoding_message_size(MAX_MESSAGE_BYTES),
-        })
+        Ok(Client::over(&channel, &Token::renewed(Arc::new(RwLock::new(self.token()?)))))
     }
 
     fn endpoint(&self) -> Result<Endpoint, Stop> {
-        let url = escaped(&self.endpoint);
         if !self.endpoint.starts_with("https://") {
-            return Err(Stop::usage(format!("endpoint {url} must begin with https://; vedette speaks TLS only")));
+            return Err(Stop::usage(format!("endpoint {} must begin with https://; vedette speaks TLS only", escaped(&self.endpoint))));
         }
         let pem = read(&self.ca, "the aggregator's CA certificate", "--ca")?;
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
-        }
-        let bad_url = |error: tonic::transport::Error| {
-            Stop::usage(format!("endpoint {url} is not an address like {DEFAULT_ENDPOINT}: {}", innermost(&error)))
-        };
-        let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(bad_url)?;
-        let endpoint = endpoint
-            .tls_config(tls)
-            .map_err(|error| Stop::usage(format!("cannot use the CA certificate {}: {}", self.ca.display(), innermost(&error))))?;
-        Ok(endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            // A watch is silent for hours; without these a dead peer would look like a quiet cluster.
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true))
+        endpoint(&self.endpoint, pem, self.server_name.as_deref(), &self.ca.display().to_string())
     }
 
     fn token(&self) -> Result<MetadataValue<Ascii>, Stop> {
@@ -135,10 +161,7 @@ impl Target {
         if token.is_empty() {
             return Err(Stop::usage(format!("the token file {} is empty", self.token_file.display())));
         }
-        let mut value: MetadataValue<Ascii> =
-            format!("Bearer {token}").parse().map_err(|_| Stop::usage(format!("{} does not hold one token", self.token_file.display())))?;
-        value.set_sensitive(true);
-        Ok(value)
+        bearer(token).ok_or_else(|| Stop::usage(format!("{} does not hold one token", self.token_file.display())))
     }
 
     fn unreachable(&self, error: &tonic::transport::Error) -> Stop {
@@ -160,6 +183,37 @@ impl Target {
     }
 }
 
+/// An address with whom to trust there; `ca` says where the certificates are from.
+pub(crate) fn endpoint(url: &str, pem: String, server_name: Option<&str>, ca: &str) -> Result<Endpoint, Stop> {
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+    if let Some(name) = server_name {
+        tls = tls.domain_name(name);
+    }
+    let bad_url = |error: tonic::transport::Error| {
+        Stop::usage(format!("endpoint {} is not an address like {DEFAULT_ENDPOINT}: {}", escaped(url), innermost(&error)))
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(bad_url)?;
+    let endpoint =
+        endpoint.tls_config(tls).map_err(|error| Stop::usage(format!("cannot use the CA certificate {ca}: {}", innermost(&error))))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        // A watch is silent for hours; without these a dead peer would look like a quiet cluster.
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true))
+}
+
+/// The header that shows a token; `None` if it is none.
+pub(crate) fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
+    if token.is_empty() {
+        return None;
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// The services of an aggregator.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -173,12 +227,32 @@ pub struct Client {
     pub export: ExportServiceClient<Authorised>,
 }
 
+impl Client {
+    /// All of them over one channel.
+    pub(crate) fn over(channel: &Channel, token: &Token) -> Self {
+        let client = || InterceptedService::new(channel.clone(), token.clone());
+        Self {
+            query: QueryServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            label: LabelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            ingest: IngestServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            export: ExportServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        }
+    }
+}
+
 /// A channel that shows the token with every request.
 pub type Authorised = InterceptedService<Channel, Token>;
 
-/// Adds `authorization: Bearer ...` to a request.
+/// Adds `authorization: Bearer ...` to a request: what the holder says at that moment.
 #[derive(Clone)]
-pub struct Token(MetadataValue<Ascii>);
+pub struct Token(Arc<RwLock<MetadataValue<Ascii>>>);
+
+impl Token {
+    /// A token that somebody may replace by a fresher one.
+    pub(crate) fn renewed(token: Arc<RwLock<MetadataValue<Ascii>>>) -> Self {
+        Self(token)
+    }
+}
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -188,7 +262,8 @@ impl std::fmt::Debug for Token {
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        let token = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        request.metadata_mut().insert("authorization", token);
         Ok(request)
     }
 }
@@ -198,10 +273,10 @@ fn read(path: &Path, what: &str, flag: &str) -> Result<String, Stop> {
 }
 
 /// The last cause is the one that names what happened; those above it say "transport error".
-fn innermost(error: &tonic::transport::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    if error.source().is_none() { error.to_string() } else { cause.to_string() }
+    cause.to_string()
 }

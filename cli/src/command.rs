@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use jiff::Timestamp;
 
 use crate::client::{Client, ConnectArgs};
+use crate::cluster::Role;
 use crate::containers::{self, ContainersArgs};
 use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
@@ -216,9 +217,19 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The role that suffices for a command.
+fn needs(command: &Command) -> Role {
+    match command {
+        Command::Answer(_) => Role::Operator,
+        Command::Label(command) if command.writes() => Role::Operator,
+        Command::Export(_) | Command::Replay(_) => Role::Admin,
+        _ => Role::Viewer,
+    }
+}
+
 async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> anyhow::Result<Exit> {
-    let target = connect.target()?;
-    let mut client: Client = crate::progress::waiting("connecting", target.connect()).await?;
+    let route = connect.route(needs(&command))?;
+    let mut client: Client = crate::progress::waiting("connecting", route.connect()).await?;
     let client = &mut client;
     let now = Timestamp::now();
     match command {
@@ -226,7 +237,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Nodes => status::nodes(client, output, now.as_millisecond()).await,
         Command::Containers(args) => containers::run(args, client, output).await,
         Command::Crosscheck(args) => crosscheck::run(args, client, output).await,
-        Command::Incidents(args) if args.watch => watch::run(args, &target, client.clone(), output).await,
+        Command::Incidents(args) if args.watch => watch::run(args, &route, client.clone(), output).await,
         Command::Incidents(args) => incidents::run(args, client, output, now).await,
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,

@@ -70,8 +70,12 @@ impl From<Status> for Stop {
     fn from(status: Status) -> Self {
         let said = escaped(status.message());
         match status.code() {
-            Code::Unauthenticated => Self::new(Exit::Refused, format!("the aggregator refused the token ({said}); check --token-file")),
-            Code::PermissionDenied => Self::new(Exit::Refused, format!("this token may not do that ({said})")),
+            Code::Unauthenticated => {
+                Self::new(Exit::Refused, format!("the aggregator refused the token ({said}); check --token-file or --context"))
+            }
+            Code::PermissionDenied => {
+                Self::new(Exit::Refused, format!("this token may not do that ({said}); in a cluster --role asks for another"))
+            }
             Code::NotFound => Self::new(Exit::NothingFound, said),
             Code::Unavailable => Self::new(Exit::Unreachable, format!("lost the aggregator ({said}); run the command again")),
             Code::Unimplemented => {

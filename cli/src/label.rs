@@ -39,6 +39,14 @@ Example:
     Retract(RetractArgs),
 }
 
+impl LabelCommand {
+    /// Whether it takes the right to label.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::List(_))
+    }
+}
+
 /// Flags of `vedette label add`.
 #[derive(Debug, Args)]
 pub struct AddArgs {

@@ -5,6 +5,7 @@
 mod command;
 
 pub mod client;
+pub mod cluster;
 pub mod settings;
 
 mod containers;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use vedette_proto::v1::{Incident, IncidentChange, ListIncidentsRequest, Selector, WatchIncidentsRequest, WatchIncidentsResponse};
 
 use crate::cell::Cell;
-use crate::client::{Client, Target};
+use crate::client::{Client, Route};
 use crate::containers::place;
 use crate::escape::escaped;
 use crate::exit::{Exit, Stop};
@@ -21,10 +21,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 const REMEMBERED: usize = 10_000;
 
 /// Prints changes until Ctrl-C. The first connection must succeed; later ones are tried for ever.
-pub async fn run(args: IncidentsArgs, target: &Target, client: Client, output: &mut Output) -> anyhow::Result<Exit> {
+pub async fn run(args: IncidentsArgs, route: &Route, client: Client, output: &mut Output) -> anyhow::Result<Exit> {
     let mut watch = Watch { args, seen: HashMap::new() };
     tokio::select! {
-        result = watch.follow(target, client, output) => result.map(|()| Exit::Ok),
+        result = watch.follow(route, client, output) => result.map(|()| Exit::Ok),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Ok),
     }
 }
@@ -36,7 +36,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn follow(&mut self, target: &Target, client: Client, output: &mut Output) -> anyhow::Result<()> {
+    async fn follow(&mut self, route: &Route, client: Client, output: &mut Output) -> anyhow::Result<()> {
         let mut printer = Printer::begin(output)?;
         let mut client = Some(client);
         let mut wait = BACKOFF.0;
@@ -44,7 +44,7 @@ impl Watch {
         loop {
             let lost = match client.take() {
                 Some(client) => self.stream(client, &mut printer, &mut first, &mut wait).await?,
-                None => match target.connect().await {
+                None => match route.connect().await {
                     Ok(connected) => {
                         client = Some(connected);
                         continue;
@@ -161,6 +161,10 @@ impl Watch {
 }
 
 fn watch_lost(status: tonic::Status) -> Stop {
+    if status.code() == tonic::Code::Unauthenticated {
+        // A watch ends with its token. With a fresh one it goes on; where there is none, the next call is refused.
+        return Stop::new(Exit::Unreachable, format!("the watch ended with its token ({})", escaped(status.message())));
+    }
     let stop = Stop::from(status);
     match stop.exit {
         // A broken stream has many codes; all of them mean to connect again.

@@ -81,6 +81,12 @@ impl Aggregator {
         self.folder.join("data/admin.token")
     }
 
+    /// The agents' token.
+    #[must_use]
+    pub fn agent_token_file(&self) -> PathBuf {
+        self.folder.join("data/agent.token")
+    }
+
     /// A connection, as an agent or a tool makes it.
     ///
     /// # Errors
@@ -97,9 +103,17 @@ impl Aggregator {
     /// Where the token cannot be read.
     pub fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
         let token = fs::read_to_string(self.token_file()).with_context(|| format!("cannot read {}", self.token_file().display()))?;
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {}", token.trim()))?);
-        Ok(request)
+        with_token(message, token.trim())
+    }
+
+    /// A request with the agents' token, which alone delivers what happens now.
+    ///
+    /// # Errors
+    /// Where the token cannot be read.
+    pub fn agent_request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
+        let path = self.agent_token_file();
+        let token = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        with_token(message, token.trim())
     }
 
     /// The rows that a SELECT gives.
@@ -125,6 +139,16 @@ impl Aggregator {
         let rows = self.sql(sql).await?;
         rows.first().and_then(|row| row.first()).and_then(Value::as_i64).with_context(|| format!("{sql} gave {rows:?}"))
     }
+}
+
+/// A request that shows a token.
+///
+/// # Errors
+/// Where it is no token.
+pub fn with_token<T>(message: T, token: &str) -> anyhow::Result<Request<T>> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}"))?);
+    Ok(request)
 }
 
 fn json(value: Option<query_value::Value>) -> Value {

@@ -3,9 +3,12 @@
 //! It knows nothing of Vedette. One file below it holds one group of resources and gives a router; [`routes`] joins them.
 
 mod answer;
+mod config_maps;
+mod forward;
 mod listener;
 mod objects;
 mod resources;
+pub mod tokens;
 
 use std::{
     collections::HashSet,
@@ -66,6 +69,9 @@ pub(crate) struct Shared {
     pub signals: watch::Sender<Signals>,
     pub tokens: Mutex<HashSet<String>>,
     pub asked: Mutex<Vec<Asked>>,
+    pub issued: Mutex<tokens::Issued>,
+    /// Where port-forwards lead.
+    pub forward: Mutex<Option<SocketAddr>>,
     /// Nobody is served: connections are closed, and requests on open ones end with 503.
     pub down: watch::Sender<bool>,
 }
@@ -80,6 +86,9 @@ impl Shared {
 fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .merge(resources::router())
+        .merge(tokens::router())
+        .merge(config_maps::router())
+        .merge(forward::router())
         .fallback(|| async { answer::not_found("the stand-in serves no such path") })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), door))
         .with_state(shared)
@@ -138,6 +147,8 @@ impl ApiServer {
             signals: watch::Sender::new(Signals { version: objects::FIRST_VERSION, ..Signals::default() }),
             tokens: Mutex::new(HashSet::from([TOKEN.to_owned()])),
             asked: Mutex::default(),
+            issued: Mutex::default(),
+            forward: Mutex::default(),
             down: watch::Sender::new(false),
         });
         let listener = listener::Listener::new(tcp, tls, shared.down.subscribe(), shared.signals.subscribe());

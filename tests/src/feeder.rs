@@ -14,7 +14,7 @@ use vedette_proto::{
     },
 };
 
-use crate::aggregator::Aggregator;
+use crate::aggregator::{Aggregator, with_token};
 
 /// Messages on their way; sending waits beyond that.
 const QUEUE: usize = 64;
@@ -129,9 +129,25 @@ impl Feed {
     /// # Errors
     /// What the aggregator says.
     pub async fn open_on(channel: Channel, aggregator: &Aggregator, hello: Hello) -> anyhow::Result<Self> {
+        Self::open_with(channel, hello, |stream| aggregator.agent_request(stream)).await
+    }
+
+    /// Opens a stream with a token of one's own.
+    ///
+    /// # Errors
+    /// What the aggregator says; the [`tonic::Status`] is the cause.
+    pub async fn open_as(channel: Channel, token: &str, hello: Hello) -> anyhow::Result<Self> {
+        Self::open_with(channel, hello, |stream| with_token(stream, token)).await
+    }
+
+    async fn open_with(
+        channel: Channel,
+        hello: Hello,
+        request: impl FnOnce(ReceiverStream<StreamRequest>) -> anyhow::Result<tonic::Request<ReceiverStream<StreamRequest>>>,
+    ) -> anyhow::Result<Self> {
         let (requests, stream) = mpsc::channel(QUEUE);
         requests.send(StreamRequest { message: Some(stream_request::Message::Hello(hello)) }).await?;
-        let request = aggregator.request(ReceiverStream::new(stream))?;
+        let request = request(ReceiverStream::new(stream))?;
         let mut answers = IngestServiceClient::new(channel).stream(request).await?.into_inner();
         let first = answers.message().await?.and_then(|answer| answer.message);
         let Some(stream_response::Message::Welcome(welcome)) = first else { bail!("expected Welcome, got {first:?}") };
@@ -176,6 +192,20 @@ impl Feed {
                 Ok(())
             }
             other => bail!("expected an acknowledgement, got {other:?}"),
+        }
+    }
+
+    /// Reads until the aggregator ends the stream, and gives what it says.
+    ///
+    /// # Errors
+    /// Where it says nothing.
+    pub async fn ended(&mut self) -> anyhow::Result<tonic::Status> {
+        loop {
+            match self.answers.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => bail!("the stream ended without a reason"),
+                Err(status) => return Ok(status),
+            }
         }
     }
 

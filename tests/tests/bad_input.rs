@@ -212,7 +212,7 @@ async fn an_agent_that_trusts_another_authority_says_so_and_keeps_what_it_has() 
         spool: folder.path().join("spool"),
         aggregator: aggregator.grpc,
         ca_file: ca_file.to_owned(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: String::new(),
     };
     let mut agent = Agent::start(folder.path(), &setup(&other)).unwrap();

@@ -111,7 +111,7 @@ async fn a_spool_on_a_full_disk_says_so_and_loses_nothing_unsaid() {
         spool: folder.path().join("disk/spool"),
         aggregator: address,
         ca_file: aggregator.ca_file(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: String::new(),
     };
     // First to an address where nobody listens: everything stays in the spool.
@@ -172,7 +172,7 @@ async fn with_a_full_disk_under_the_spool_the_agent_goes_on_delivering_also_afte
         spool: folder.path().join("disk/spool"),
         aggregator: aggregator.grpc,
         ca_file: aggregator.ca_file(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: String::new(),
     };
     let rows_since = async |since: i64| {

@@ -47,7 +47,7 @@ fn amiss(what: &str, outcome: Result<(), Status>) -> Option<String> {
 async fn stream(aggregator: &Aggregator, messages: Vec<Option<Message>>) -> Result<(), Status> {
     let requests: Vec<_> = messages.into_iter().map(|message| StreamRequest { message }).collect();
     let mut client = IngestServiceClient::new(aggregator.channel().await.unwrap());
-    let mut answers = client.stream(aggregator.request(tokio_stream::iter(requests)).unwrap()).await?.into_inner();
+    let mut answers = client.stream(aggregator.agent_request(tokio_stream::iter(requests)).unwrap()).await?.into_inner();
     while answers.message().await?.is_some() {}
     Ok(())
 }

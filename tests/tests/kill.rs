@@ -64,7 +64,7 @@ fn setup(aggregator: &Aggregator, spool: &Path) -> Setup {
         spool: spool.to_owned(),
         aggregator: aggregator.grpc,
         ca_file: aggregator.ca_file(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: String::new(),
     }
 }

@@ -25,7 +25,7 @@ fn configure(folder: &Path, tree: &Tree, aggregator: &Aggregator, address: Socke
         spool: folder.join("spool"),
         aggregator: address,
         ca_file: aggregator.ca_file(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: String::new(),
     };
     let http = agent::configure(folder, &setup).unwrap();

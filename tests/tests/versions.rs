@@ -95,7 +95,7 @@ async fn deliver(aggregator: &Aggregator, pool: &DescriptorPool, node: &str, col
     client.ready().await.unwrap();
     let path = PathAndQuery::from_static("/vedette.v1.IngestService/Stream");
 
-    let request = aggregator.request(ReceiverStream::new(receiver)).unwrap();
+    let request = aggregator.agent_request(ReceiverStream::new(receiver)).unwrap();
     let mut answers = client.streaming(request, path, codec).await.unwrap().into_inner();
 
     let mut acknowledged = 0;

@@ -10,7 +10,7 @@ use vedette_proto::{
 };
 
 use super::{Delivery, Door, Peer, Progress, Refused, Work, check, turns::Turn};
-use crate::{clock, counters::Refusal};
+use crate::{auth::Grant, clock, counters::Refusal};
 
 /// How long a stream that ends waits for its batches to be durable, so that it can still acknowledge them.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -22,9 +22,9 @@ const LATE_MS: i64 = 60_000;
 type Answers = mpsc::Sender<Result<v1::StreamResponse, Status>>;
 
 /// Serves one stream to its end. Whatever happens here hurts no other stream.
-pub(super) async fn serve(door: &Door, id: u64, mut incoming: Streaming<v1::StreamRequest>, answers: Answers) {
+pub(super) async fn serve(door: &Door, id: u64, grant: Grant, mut incoming: Streaming<v1::StreamRequest>, answers: Answers) {
     let mut node = String::new();
-    if let Err(refused) = talk(door, id, &mut incoming, &answers, &mut node).await {
+    if let Err(refused) = talk(door, id, grant, &mut incoming, &answers, &mut node).await {
         door.counters.refuse(refused.reason);
         tracing::warn!(%node, reason = refused.reason.word(), problem = %refused.problem, "stream refused");
         let _ = tokio::time::timeout(DRAIN, answers.send(Err(refused.status(&node)))).await;
@@ -34,6 +34,7 @@ pub(super) async fn serve(door: &Door, id: u64, mut incoming: Streaming<v1::Stre
 async fn talk(
     door: &Door,
     id: u64,
+    grant: Grant,
     incoming: &mut Streaming<v1::StreamRequest>,
     answers: &Answers,
     node: &mut String,
@@ -57,6 +58,7 @@ async fn talk(
         node.clone_from(&hello.node);
     }
     let (spool_id, origin) = checked?;
+    grant.caller.may_deliver(&hello.node, origin)?;
     if ahead > 0 {
         door.counters.times_ahead.inc_by(ahead as u64);
         tracing::warn!(%node, containers = ahead, "containers first seen in the future: the node's clock is ahead, or was");
@@ -78,7 +80,7 @@ async fn talk(
     let containers = std::mem::take(&mut hello.containers);
     let mut stream = Stream::new(door, Arc::clone(&peer), durable);
     let outcome = match stream.open(containers, answers, durable).await {
-        Ok(()) => stream.run(incoming, answers, &mut turn).await,
+        Ok(()) => stream.run(incoming, answers, &mut turn, grant).await,
         Err(refused) => Err(refused),
     };
     door.fleet.disconnected(node_id);
@@ -134,13 +136,23 @@ impl<'a> Stream<'a> {
     }
 
     /// Reads, hands over and acknowledges until the stream ends; then waits for what is under way.
-    async fn run(&mut self, incoming: &mut Streaming<v1::StreamRequest>, answers: &Answers, turn: &mut Turn<'_>) -> Result<(), Refused> {
+    async fn run(
+        &mut self,
+        incoming: &mut Streaming<v1::StreamRequest>,
+        answers: &Answers,
+        turn: &mut Turn<'_>,
+        grant: Grant,
+    ) -> Result<(), Refused> {
+        // Outside of the loop: a message that comes meanwhile does not begin the question anew.
+        let over = grant.over();
+        tokio::pin!(over);
         let mut progress = self.peer.progress.subscribe();
         let mut stop = self.door.stop.clone();
         let mut acknowledge = false;
         let outcome = loop {
             tokio::select! {
                 refused = turn.over() => break Err(refused),
+                refused = &mut over => break Err(refused),
                 // A block, so that the guard it gives is not held across the other arms.
                 () = async { let _ = stop.wait_for(|stop| *stop).await; } => break Err(Refused::new(Refusal::Unavailable, "the aggregator is stopping")),
                 Ok(()) = progress.changed() => {

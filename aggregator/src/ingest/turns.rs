@@ -13,6 +13,9 @@ use crate::{counters::Refusal, ingest::Refused};
 /// A spool's earlier stream finishes its batches within a few group commits; longer than this means that history hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Spools of one node with a stream at once. An agent has one; one that was remade while its old stream lingers has two.
+const MAX_SPOOLS: usize = 16;
+
 type Spool = (String, [u8; 16]);
 
 /// The spools with an open stream; as many as there are streams.
@@ -43,6 +46,9 @@ impl Turns {
         let spool = (node.to_owned(), spool_id);
         let (mut turn, floor) = {
             let mut spools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !spools.contains_key(&spool) && spools.keys().filter(|(of, _)| of == node).count() >= MAX_SPOOLS {
+                return Err(Refused::new(Refusal::Limit, format!("{MAX_SPOOLS} spools of this node have a stream already")));
+            }
             let fresh = || Arc::new(Entry { newest: watch::Sender::new(stream), floor: Arc::default() });
             let entry = spools.entry(spool.clone()).or_insert_with(fresh);
             entry.newest.send_modify(|newest| *newest = stream.max(*newest));
@@ -101,6 +107,23 @@ mod tests {
         assert!(before);
         assert_eq!(told.reason, Refusal::Superseded);
         assert!(after.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_node_has_so_many_streams_and_leaves_room_for_others() {
+        let turns = Turns::default();
+
+        let mut held = Vec::new();
+        for spool in 0..16 {
+            held.push(turns.take("n", [spool; 16], u64::from(spool)).await.unwrap());
+        }
+        let beyond = turns.take("n", [16; 16], 16).await.err().unwrap();
+        let other = turns.take("m", [16; 16], 17).await;
+
+        assert_eq!(beyond.reason, Refusal::Limit);
+        assert!(other.is_ok());
+        held.pop();
+        assert!(turns.take("n", [16; 16], 18).await.is_ok());
     }
 
     #[tokio::test]

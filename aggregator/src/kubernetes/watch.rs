@@ -1,6 +1,11 @@
 //! Talks to the API server: lists in pages, watches with bookmarks, lists anew after 410 Gone, backs off with jitter.
 
-use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -19,7 +24,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{Kubernetes, Store, Watched};
 use crate::{
-    clock, config,
+    clock,
     problems::{Problems, Source},
 };
 
@@ -51,26 +56,17 @@ pub enum KubernetesError {
 }
 
 /// Starts the watches. The server need not answer: that is a problem, told in `status`, and tried again.
-///
-/// # Errors
-/// [`KubernetesError`], one line.
-pub async fn start(
-    config: &config::Kubernetes,
+pub fn start(
+    client: &Client,
+    page_size: u32,
     kubernetes: &Arc<Kubernetes>,
     problems: &Arc<Problems>,
     stop: &watch::Receiver<bool>,
-) -> Result<Vec<JoinHandle<()>>, KubernetesError> {
-    let client = client(config).await?;
-    let of = |what| Follow {
-        what,
-        page_size: config.page_size,
-        kubernetes: Arc::clone(kubernetes),
-        problems: Arc::clone(problems),
-        stop: stop.clone(),
-    };
+) -> Vec<JoinHandle<()>> {
+    let of = |what| Follow { what, page_size, kubernetes: Arc::clone(kubernetes), problems: Arc::clone(problems), stop: stop.clone() };
     let replica_sets: Api<PartialObjectMeta<ReplicaSet>> = Api::all(client.clone());
     let jobs: Api<PartialObjectMeta<Job>> = Api::all(client.clone());
-    Ok(vec![
+    vec![
         tokio::spawn(of(Watched::ReplicaSets).run(
             replica_sets,
             |store, set, _| store.owner(Watched::ReplicaSets, &set.metadata),
@@ -86,21 +82,25 @@ pub async fn start(
             |store, node, _| store.node(node),
             |store, node, _| store.node_deleted(node),
         )),
-        tokio::spawn(of(Watched::Pods).run(Api::<Pod>::all(client), Store::pod, Store::pod_deleted)),
+        tokio::spawn(of(Watched::Pods).run(Api::<Pod>::all(client.clone()), Store::pod, Store::pod_deleted)),
         tokio::spawn(expire(Arc::clone(kubernetes), stop.clone())),
-    ])
+    ]
 }
 
-async fn client(config: &config::Kubernetes) -> Result<Client, KubernetesError> {
-    let mut connection = if config.kubeconfig.as_os_str().is_empty() {
+/// How the API server is reached: by a kubeconfig, or, where the path is empty, as a pod of the cluster. Nothing is asked yet.
+///
+/// # Errors
+/// [`KubernetesError`], one line.
+pub async fn client(kubeconfig: &Path) -> Result<Client, KubernetesError> {
+    let mut connection = if kubeconfig.as_os_str().is_empty() {
         kube::Config::incluster().map_err(KubernetesError::InCluster)?
     } else {
-        let path = &config.kubeconfig;
-        let fail = |error: kube::config::KubeconfigError| KubernetesError::Kubeconfig { path: path.clone(), problem: chain(&error) };
-        let file = Kubeconfig::read_from(path).map_err(fail)?;
+        let fail =
+            |error: kube::config::KubeconfigError| KubernetesError::Kubeconfig { path: kubeconfig.to_owned(), problem: chain(&error) };
+        let file = Kubeconfig::read_from(kubeconfig).map_err(fail)?;
         kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fail)?
     };
-    // Errors are to be seen here, and waited for by our own rule.
+    // Errors are to be seen by who asks, and waited for by his own rule.
     connection.default_retry = false;
     Client::try_from(connection).map_err(|error| KubernetesError::Client(Box::new(error)))
 }

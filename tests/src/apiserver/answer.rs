@@ -33,3 +33,13 @@ pub fn status(code: StatusCode, reason: &str, message: &str) -> Response {
 pub fn not_found(message: &str) -> Response {
     status(StatusCode::NOT_FOUND, "NotFound", message)
 }
+
+/// The object that a request brings.
+pub fn object(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().filter(Value::is_object)
+}
+
+/// 400: it brings none.
+pub fn no_object() -> Response {
+    status(StatusCode::BAD_REQUEST, "BadRequest", "the body is no object")
+}

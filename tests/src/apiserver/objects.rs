@@ -13,10 +13,11 @@ pub const FIRST_VERSION: u64 = 100;
 const CHANGES_KEPT: usize = 30_000;
 
 /// What is served: plural, group, version, kind.
-pub const RESOURCES: [(&str, &str, &str, &str); 8] = [
+pub const RESOURCES: [(&str, &str, &str, &str); 9] = [
     ("pods", "", "v1", "Pod"),
     ("nodes", "", "v1", "Node"),
     ("namespaces", "", "v1", "Namespace"),
+    ("configmaps", "", "v1", "ConfigMap"),
     ("replicasets", "apps", "v1", "ReplicaSet"),
     ("deployments", "apps", "v1", "Deployment"),
     ("statefulsets", "apps", "v1", "StatefulSet"),

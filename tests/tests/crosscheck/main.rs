@@ -54,7 +54,7 @@ fn start_agent(folder: &Path, aggregator: &Aggregator, node: &str, root: &Path, 
         spool: folder.join("spool"),
         aggregator: aggregator.grpc,
         ca_file: aggregator.ca_file(),
-        token_file: aggregator.token_file(),
+        token_file: aggregator.agent_token_file(),
         more: format!("[prometheus]\nurl = \"http://127.0.0.1:{port}\"\ninterval_s = 5\n"),
     };
     let http = agent::configure(folder, &setup).unwrap();

@@ -11,7 +11,7 @@ use super::objects;
 /// What an agent in a pod has otherwise than `agent/agent.toml`.
 const AGENT_KEYS: [&str; 3] = ["grace_ms", "sensor.root", "uplink.endpoint"];
 /// What an aggregator in a pod has otherwise than `aggregator/aggregator.toml`.
-const AGGREGATOR_KEYS: [&str; 1] = ["tls.names"];
+const AGGREGATOR_KEYS: [&str; 4] = ["auth.token_review", "kubernetes.enabled", "tls.ca_config_map", "tls.names"];
 /// Beyond `grace_ms`: the last tick, and a connection attempt that is under way.
 const AGENT_AFTER_GRACE_S: u64 = 5;
 
