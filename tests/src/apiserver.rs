@@ -138,9 +138,18 @@ impl ApiServer {
     /// # Errors
     /// Where it cannot listen, or the crypto library refuses.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_on(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the stand-in cannot listen")?).await
+    }
+
+    /// The same where somebody listens already: on loopback, also of another network namespace.
+    ///
+    /// # Errors
+    /// Where it cannot take connections, or the crypto library refuses.
+    pub async fn start_on(listener: std::net::TcpListener) -> anyhow::Result<Self> {
         let certificates = certificates::make()?;
         let tls = listener::tls(&certificates)?;
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the stand-in cannot listen")?;
+        listener.set_nonblocking(true)?;
+        let tcp = TcpListener::from_std(listener)?;
         let address = tcp.local_addr()?;
         let shared = Arc::new(Shared {
             objects: Mutex::default(),

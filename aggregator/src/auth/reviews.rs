@@ -213,7 +213,9 @@ impl Reviews {
             Ok(Ok(caller)) => {
                 state.down = None;
                 self.problems.clear(Source::ApiServer);
-                let expires = claims::read(token).and_then(|claims| claims.expires_unix_s).map(|end| instant_of(end, now));
+                // By the clock as it was at first: one that is set back lengthens no token's life.
+                let first = || claims::read(token).and_then(|claims| claims.expires_unix_s).map(|end| instant_of(end, now));
+                let expires = known.map_or_else(first, |good| good.expires);
                 // Spread, so that streams that opened together do not ask together.
                 let recheck = self.settings.recheck.mul_f64(1.0 - rand::random::<f64>() / 4.0);
                 let until = expires.map_or(now + recheck, |end| end.min(now + recheck));

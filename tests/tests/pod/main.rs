@@ -42,7 +42,7 @@ fn cgroup(pod: &Pod) -> String {
     format!("kubepods/burstable/pod{}/{}", pod.uid, pod.container_id().unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_agents_pod_reports_what_every_other_pod_did() {
     let Some(node) = Node::start().await else { return };
     let web = start(&node, "web", &[&["web", "--address", "@self"]]).await;
@@ -84,6 +84,14 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
         }
     }
     assert!(seen.contains(&format!("{} {}", agent.uid, agent.container)), "itself is missing in {seen:?}");
+    // Its own name comes from the API server, the others' from the range.
+    let own = node
+        .texts(&format!(
+            "select distinct namespace || ' ' || owner_kind || ' ' || owner_name || ' ' || pod_name from observations where pod_uid = '{}'",
+            agent.uid
+        ))
+        .await;
+    assert_eq!(own, ["vedette-agent DaemonSet vedette-agent vedette-agent-x7k2p"]);
     let named = node.texts(&format!("select distinct owner_name from observations where pod_uid = '{}'", visitor.uid)).await;
     assert_eq!(named, ["visitor"]);
     assert_eq!(node.number(&format!("select sum(restarts) from observations where pod_uid = '{}'", crashy.uid)).await, FAILURES as i64);

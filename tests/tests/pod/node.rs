@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::Command,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use vedette_range::{
     cgroups::{Cgroups, Limits},
@@ -32,13 +32,21 @@ use vedette_range::{
     },
     schedule::Schedule,
 };
-use vedette_tests::{aggregator::Aggregator, checkout, name_server, prerequisite, process, process::Process};
+use vedette_tests::{
+    aggregator::Aggregator,
+    apiserver::{ApiServer, tokens::Wanted},
+    checkout, name_server, prerequisite, process,
+    process::Process,
+};
 
 use super::kubelet::{self, Volumes};
 
 /// Where the agent looks for the aggregator, as a cluster's name servers know it.
 const AGGREGATOR: &str = "vedette-aggregator.vedette.svc.cluster.local";
 const NAMESPACE: &str = "vedette-agent";
+const NODE: &str = "worker-7";
+/// Where a pod finds the API server's word on who the aggregator is.
+const CA: &str = "vedette-ca";
 /// For anything that must come to pass, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Bits of the run's network.
@@ -75,9 +83,10 @@ pub struct AgentPod {
     log: PathBuf,
 }
 
-/// A node: a site of the range, an aggregator beside it.
+/// A node: a site of the range, an aggregator beside it, and a stand-in for the API server that the aggregator asks.
 pub struct Node {
     pub site: Arc<Site>,
+    server: ApiServer,
     aggregator: Arc<Aggregator>,
     /// Where the aggregator and the name server are.
     station: PodNetwork,
@@ -111,20 +120,34 @@ impl Node {
         import(&socket, &image, ImageServiceClient::new(channel.clone())).await;
 
         serve_names(&station);
-        let aggregator = start_aggregator(folder.path(), &station);
+        let listener = in_network(&station, || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).join().unwrap();
+        let server = ApiServer::start_on(listener).await.unwrap();
+        server.empty_config_map(NAMESPACE, CA);
+        let kubeconfig = server.kubeconfig(folder.path()).unwrap();
+        let aggregator = start_aggregator(folder.path(), &station, &kubeconfig);
         let schedule = Mutex::new(Schedule::default());
         let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) });
         let runtime = RuntimeServiceClient::new(channel);
-        Some(Self { site, aggregator: Arc::new(aggregator), station, place, runtime, folder })
+        Some(Self { site, server, aggregator: Arc::new(aggregator), station, place, runtime, folder })
     }
 
     /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there.
     pub async fn run_agent(&self) -> AgentPod {
         let (pod, home) = (agent_pod(), self.site.home.dir());
         let (uid, name) = ("6c1b7a0e-98c2-4d53-9d0a-52a6a17d7a10".to_owned(), "vedette-agent-x7k2p".to_owned());
-        let aggregator = Arc::clone(&self.aggregator);
-        let ca = fs::read_to_string(aggregator.ca_file()).unwrap();
-        let token = fs::read_to_string(aggregator.folder.join("data/agent.token")).unwrap();
+        let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "vedette-agent", "uid": "d-1", "controller": true});
+        let metadata = json!({"namespace": NAMESPACE, "name": name, "uid": uid, "ownerReferences": [owner]});
+        let spec = json!({"nodeName": NODE, "serviceAccountName": pod["serviceAccountName"], "containers": pod["containers"]});
+        self.server.set("pods", json!({"metadata": metadata, "spec": spec}));
+        let token = self.server.issue(&Wanted {
+            namespace: NAMESPACE,
+            account: pod["serviceAccountName"].as_str().unwrap(),
+            audience: "vedette-aggregator",
+            seconds: 3_600,
+            pod: Some((&name, &uid)),
+        });
+        self.until("the CA is published", || self.server.config_map(NAMESPACE, CA, "ca.crt").is_some()).await;
+        let ca = self.server.config_map(NAMESPACE, CA, "ca.crt").unwrap();
         let settings = object("ConfigMap", "vedette-agent-");
         let settings = settings["data"]["agent.toml"].as_str().unwrap();
         let files = [("config", "agent.toml", settings), ("ca", "ca.crt", &ca), ("token", "token", &token)];
@@ -146,7 +169,7 @@ impl Node {
         let mut runtime = self.runtime.clone();
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()) };
         let sandbox = runtime.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id;
-        let container = kubelet::container(&pod, &pod["containers"][0], &volumes, "worker-7");
+        let container = kubelet::container(&pod, &pod["containers"][0], &volumes, NODE);
         let log = Path::new(&config.log_directory).join(&container.log_path);
         let request = v1::CreateContainerRequest { pod_sandbox_id: sandbox.clone(), config: Some(container), sandbox_config: Some(config) };
         let container = runtime.create_container(request).await.unwrap().into_inner().container_id;
@@ -305,15 +328,14 @@ fn serve_names(station: &PodNetwork) {
     std::thread::spawn(move || name_server::serve(&socket, AGGREGATOR, address));
 }
 
-/// An aggregator with the configuration of its manifest, but for where its data and identities are.
-fn start_aggregator(folder: &Path, station: &PodNetwork) -> Aggregator {
+/// An aggregator with the configuration of its manifest, but for where its data, identities and API server are.
+fn start_aggregator(folder: &Path, station: &PodNetwork, kubeconfig: &Path) -> Aggregator {
     let settings = object("ConfigMap", "vedette-aggregator-");
-    let text = format!(
-        "data_dir = {:?}\n{}\n[identity]\nfile = {:?}\n",
-        folder.join("data"),
-        settings["data"]["aggregator.toml"].as_str().unwrap(),
-        folder.join("identity.jsonl")
-    );
+    let text = settings["data"]["aggregator.toml"].as_str().unwrap();
+    let watched = "[kubernetes]\n";
+    assert!(text.contains(watched), "{text}");
+    let text = text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"));
+    let text = format!("data_dir = {:?}\n{text}\n[identity]\nfile = {:?}\n", folder.join("data"), folder.join("identity.jsonl"));
     fs::write(folder.join("aggregator.toml"), text).unwrap();
     let network = format!("--net={}", station.path()).into();
     let program = checkout::binary("vedette-aggregator").into_os_string();
