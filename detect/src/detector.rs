@@ -16,7 +16,7 @@ use crate::{
     judge::{self, Surroundings},
     pods::Failure,
     prior::Prior,
-    processes,
+    processes, rollout,
     silence::Silence,
     thresholds as t,
 };
@@ -362,7 +362,7 @@ impl Detector {
             topic: if fact.kind == Kind::CrashLoop { Topic::Failures } else { Topic::Behaviour },
             strength,
             fact: holds,
-            most,
+            most: rollout::most(workload, most, unix_ms),
             onset_ms: fact.onset_ms,
             evidence,
             reasoning: fact.reasoning.to_owned(),
@@ -373,20 +373,21 @@ impl Detector {
 }
 
 /// What every report on a container says of where and when; what is abnormal is for the caller to say.
-fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Origin, unix_ms: i64) -> Report<'a> {
+pub(crate) fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Origin, unix_ms: i64) -> Report<'a> {
     let place = container.place;
     let node = &fleet.nodes[place.node as usize];
+    let workload = &fleet.workloads[place.workload as usize];
     Report {
         cluster: place.cluster,
         workload: place.workload,
-        name: &fleet.workloads[place.workload as usize].name,
+        name: &workload.name,
         kind: Kind::Unknown,
         topic: Topic::Behaviour,
         effect: None,
         strength: 1.0,
         fact: false,
         least: Severity::Note,
-        most: judge::most_severe(origin),
+        most: rollout::most(workload, judge::most_severe(origin), unix_ms),
         onset_ms: unix_ms,
         unix_ms,
         clock_ms: node.clock_ms,

@@ -27,6 +27,7 @@ mod pods;
 mod prior;
 mod processes;
 mod restore;
+mod rollout;
 mod signature;
 mod silence;
 mod thresholds;
