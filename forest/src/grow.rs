@@ -1,10 +1,11 @@
-//! One tree, grown from the root by the split that makes its sides purest: Gini impurity over histograms of weights.
+//! One tree, grown from the root by the split that makes its sides purest: Gini impurity over histograms.
 
 use rand::{RngExt, rngs::StdRng};
 
 use crate::{
     MAX_CLASSES,
     bins::{Bins, Column, MISSING},
+    table::Sampler,
     train::Config,
     tree::{Node, Tree},
 };
@@ -19,15 +20,13 @@ pub struct Grower<'a> {
     classes: &'a [u8],
     class_count: usize,
     config: &'a Config,
-    /// Of each row in this tree's sample: 0 where it is not in it.
-    weights: Vec<f32>,
+    /// How often each row is in this tree's sample.
     copies: Vec<u16>,
     /// The sample's rows; a node's are a stretch of it.
     rows: Vec<u32>,
     columns: Vec<u8>,
-    /// Weight by code and class, and rows by code.
-    histogram: Box<[[f32; MAX_CLASSES]; CODES]>,
-    counts: Box<[u32; CODES]>,
+    /// Rows by code and class.
+    histogram: Box<[[u32; MAX_CLASSES]; CODES]>,
     sorted: Vec<(u8, u32)>,
     aside: Vec<u32>,
 }
@@ -56,20 +55,20 @@ impl<'a> Grower<'a> {
             classes,
             class_count,
             config,
-            weights: vec![0.0; classes.len()],
             copies: vec![0; classes.len()],
             rows: Vec::with_capacity(classes.len()),
             columns: (0..bins.columns().len() as u8).collect(),
-            histogram: Box::new([[0.0; MAX_CLASSES]; CODES]),
-            counts: Box::new([0; CODES]),
+            histogram: Box::new([[0; MAX_CLASSES]; CODES]),
             sorted: Vec::with_capacity(SORTED),
             aside: Vec::new(),
         }
     }
 
-    /// A tree of a bootstrap sample; `row_weights` are of all rows.
-    pub fn grow(&mut self, row_weights: &[f32], rng: &mut StdRng) -> Tree {
-        self.sample(row_weights, rng);
+    /// A tree of a sample of its own.
+    pub fn grow(&mut self, sampler: &Sampler, rng: &mut StdRng) -> Tree {
+        sampler.draw(&mut self.copies, rng);
+        self.rows.clear();
+        self.rows.extend((0..).zip(&self.copies).filter(|(_, copies)| **copies > 0).map(|(row, _)| row));
         // In the order that the tree before left them, they would tell which tree that was.
         self.columns.sort_unstable();
         let mut nodes = vec![Node::Leaf(Vec::new())];
@@ -100,40 +99,24 @@ impl<'a> Grower<'a> {
         &self.bins.columns()[usize::from(number)]
     }
 
-    /// As many rows as there are, drawn with replacement.
-    fn sample(&mut self, row_weights: &[f32], rng: &mut StdRng) {
-        self.copies.fill(0);
-        for _ in 0..row_weights.len() {
-            let copies = &mut self.copies[rng.random_range(0..row_weights.len())];
-            *copies = copies.saturating_add(1);
-        }
-        self.rows.clear();
-        for (row, (&copies, &weight)) in self.copies.iter().zip(row_weights).enumerate() {
-            self.weights[row] = f32::from(copies) * weight;
-            if copies > 0 {
-                self.rows.push(row as u32);
-            }
-        }
-    }
-
-    /// The weight of each class in a node.
-    fn totals(&self, from: usize, to: usize) -> [f64; MAX_CLASSES] {
-        let mut totals = [0.0; MAX_CLASSES];
+    /// The rows of each class in a node.
+    fn totals(&self, from: usize, to: usize) -> [u32; MAX_CLASSES] {
+        let mut totals = [0; MAX_CLASSES];
         for &row in &self.rows[from..to] {
-            totals[usize::from(self.classes[row as usize])] += f64::from(self.weights[row as usize]);
+            totals[usize::from(self.classes[row as usize])] += u32::from(self.copies[row as usize]);
         }
         totals
     }
 
     fn shares(&self, from: usize, to: usize) -> Vec<f32> {
         let totals = self.totals(from, to);
-        let sum: f64 = totals.iter().sum();
-        totals[..self.class_count].iter().map(|total| (total / sum) as f32).collect()
+        let sum: u32 = totals.iter().sum();
+        totals[..self.class_count].iter().map(|&total| total as f32 / sum as f32).collect()
     }
 
     /// The purest of a few columns drawn at random; more are looked at until one can be split.
     fn best_split(&mut self, from: usize, to: usize, rng: &mut StdRng) -> Option<Best> {
-        if self.totals(from, to).iter().filter(|&&total| total > 0.0).count() < 2 {
+        if self.totals(from, to).iter().filter(|&&total| total > 0).count() < 2 {
             return None;
         }
         let mut best: Option<Best> = None;
@@ -160,36 +143,25 @@ impl<'a> Grower<'a> {
     /// The best split of a column by a histogram: last code on the left, gain, and whether most rows are right of it.
     fn in_histogram(&mut self, column: &Column, from: usize, to: usize) -> Option<(u8, f64, bool)> {
         let codes = column.len();
-        self.histogram[..codes].fill([0.0; MAX_CLASSES]);
-        self.counts[..codes].fill(0);
+        self.histogram[..codes].fill([0; MAX_CLASSES]);
         for &row in &self.rows[from..to] {
             let row = row as usize;
-            let code = usize::from(column.codes[row]);
-            self.histogram[code][usize::from(self.classes[row])] += self.weights[row];
-            self.counts[code] += u32::from(self.copies[row]);
+            self.histogram[usize::from(column.codes[row])][usize::from(self.classes[row])] += u32::from(self.copies[row]);
         }
         let first = usize::from(MISSING) + 1;
         let mut sides = Sides::default();
-        for code in first..codes {
-            if self.counts[code] > 0 {
-                for (class, &weight) in self.histogram[code][..self.class_count].iter().enumerate() {
-                    sides.known(class, f64::from(weight));
-                }
-                sides.right_rows += self.counts[code];
-            }
+        for rows in &self.histogram[first..codes] {
+            (0..self.class_count).for_each(|class| sides.known(class, rows[class]));
         }
+        sides.begin();
         let mut best = None;
         for code in first..codes - 1 {
-            if self.counts[code] == 0 {
-                continue;
+            let rows = &self.histogram[code];
+            let before = sides.left_rows;
+            (0..self.class_count).filter(|&class| rows[class] > 0).for_each(|class| sides.move_left(class, rows[class]));
+            if sides.left_rows > before {
+                sides.offer(code as u8, self.config.min_leaf, &mut best);
             }
-            for (class, &weight) in self.histogram[code][..self.class_count].iter().enumerate() {
-                if weight > 0.0 {
-                    sides.move_left(class, f64::from(weight));
-                }
-            }
-            sides.move_rows_left(self.counts[code]);
-            sides.offer(code as u8, self.config.min_leaf, &mut best);
         }
         best
     }
@@ -202,16 +174,15 @@ impl<'a> Grower<'a> {
             let code = column.codes[row as usize];
             if code != MISSING {
                 self.sorted.push((code, row));
-                sides.known(usize::from(self.classes[row as usize]), f64::from(self.weights[row as usize]));
-                sides.right_rows += u32::from(self.copies[row as usize]);
+                sides.known(usize::from(self.classes[row as usize]), u32::from(self.copies[row as usize]));
             }
         }
         self.sorted.sort_unstable();
+        sides.begin();
         let mut best = None;
         for (place, &(code, row)) in self.sorted.iter().enumerate() {
             let row = row as usize;
-            sides.move_left(usize::from(self.classes[row]), f64::from(self.weights[row]));
-            sides.move_rows_left(u32::from(self.copies[row]));
+            sides.move_left(usize::from(self.classes[row]), u32::from(self.copies[row]));
             if self.sorted.get(place + 1).is_some_and(|next| next.0 > code) {
                 sides.offer(code, self.config.min_leaf, &mut best);
             }
@@ -240,52 +211,51 @@ impl<'a> Grower<'a> {
     }
 }
 
-/// What lies on both sides of a split that moves from left to right, known values only.
+/// What lies on both sides of a split that moves from left to right, known values only. Whole numbers below 2^53: nothing is rounded.
 #[derive(Default)]
 struct Sides {
-    left: [f64; MAX_CLASSES],
-    right: [f64; MAX_CLASSES],
-    /// Sums of both, and of their squares.
-    left_sum: f64,
-    right_sum: f64,
-    left_squares: f64,
-    right_squares: f64,
+    left: [u32; MAX_CLASSES],
+    right: [u32; MAX_CLASSES],
     left_rows: u32,
     right_rows: u32,
+    /// Sums of the squares of the rows of each class.
+    left_squares: u64,
+    right_squares: u64,
     /// Purity without a split.
     before: f64,
 }
 
 impl Sides {
-    /// A weight that is right of every split.
-    fn known(&mut self, class: usize, weight: f64) {
-        self.right_squares += weight * (2.0 * self.right[class] + weight);
-        self.right[class] += weight;
-        self.right_sum += weight;
-        self.before = self.right_squares / self.right_sum.max(f64::MIN_POSITIVE);
+    /// Rows that are right of every split.
+    fn known(&mut self, class: usize, rows: u32) {
+        self.right_squares += u64::from(rows) * (2 * u64::from(self.right[class]) + u64::from(rows));
+        self.right[class] += rows;
+        self.right_rows += rows;
     }
 
-    /// A weight changes sides.
-    fn move_left(&mut self, class: usize, weight: f64) {
-        self.right_squares -= weight * (2.0 * self.right[class] - weight);
-        self.right[class] -= weight;
-        self.right_sum -= weight;
-        self.left_squares += weight * (2.0 * self.left[class] + weight);
-        self.left[class] += weight;
-        self.left_sum += weight;
+    /// All known rows were told; the first split comes.
+    fn begin(&mut self) {
+        self.before = self.right_squares as f64 / f64::from(self.right_rows.max(1));
     }
 
-    fn move_rows_left(&mut self, rows: u32) {
-        self.left_rows += rows;
+    /// Rows change sides.
+    fn move_left(&mut self, class: usize, rows: u32) {
+        let many = u64::from(rows);
+        self.right_squares -= many * (2 * u64::from(self.right[class]) - many);
+        self.right[class] -= rows;
         self.right_rows -= rows;
+        self.left_squares += many * (2 * u64::from(self.left[class]) + many);
+        self.left[class] += rows;
+        self.left_rows += rows;
     }
 
     /// Takes this split if it is better than the best one, and leaves enough rows on both sides.
     fn offer(&self, code: u8, min_leaf: u32, best: &mut Option<(u8, f64, bool)>) {
-        if self.left_rows < min_leaf || self.right_rows < min_leaf || self.left_sum <= 0.0 || self.right_sum <= 0.0 {
+        if self.left_rows < min_leaf || self.right_rows < min_leaf {
             return;
         }
-        let gain = self.left_squares / self.left_sum + self.right_squares / self.right_sum - self.before;
+        let purity = |squares: u64, rows: u32| squares as f64 / f64::from(rows);
+        let gain = purity(self.left_squares, self.left_rows) + purity(self.right_squares, self.right_rows) - self.before;
         // Less is rounding.
         if gain > 1e-9 * self.before && best.is_none_or(|(_, most, _)| gain > most) {
             *best = Some((code, gain, self.right_rows > self.left_rows));
@@ -308,7 +278,6 @@ mod tests {
         rows.iter().for_each(|(value, class)| table.push(&[*value], *class, 0).unwrap());
         let (bins, config) = (Bins::new(&table), Config { min_leaf, ..CONFIG });
         let mut grower = Grower::new(&bins, table.classes(), 3, &config);
-        grower.weights.fill(1.0);
         grower.copies.fill(1);
         grower.rows = (0..rows.len() as u32).collect();
         let column = &bins.columns()[0];
@@ -339,8 +308,7 @@ mod tests {
 
             let [one, other] = both(&rows, 5);
 
-            let round = |found: Option<(u8, f64, bool)>| found.map(|(code, gain, right)| (code, (gain * 1e9).round(), right));
-            assert_eq!(round(one), round(other), "{rows:?}");
+            assert_eq!(one, other, "{rows:?}");
         }
     }
 

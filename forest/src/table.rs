@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rand::{RngExt, rngs::StdRng};
+
 /// Most columns of a table: a split names its column in a byte, and a row in scoring has its place for each.
 pub const MAX_COLUMNS: usize = 64;
 /// Most classes: there are a dozen kinds.
@@ -75,7 +77,7 @@ impl Table {
         Ok(Self { columns, class_count: classes, values: Vec::new(), classes: Vec::new(), episodes: Vec::new() })
     }
 
-    /// Adds a row. Rows of one class and one `episode` share a weight: a long episode says no more than a short one.
+    /// Adds a row. Rows of one class and one `episode` belong together: a long episode says no more than a short one.
     ///
     /// # Errors
     /// [`TableError`] names the row; the table is as before.
@@ -136,40 +138,80 @@ impl Table {
     pub(crate) fn column(&self, column: usize) -> impl Iterator<Item = f32> {
         self.values.iter().skip(column).step_by(self.columns).copied()
     }
+}
 
-    /// A weight for each row, 1 on average: every class weighs the same, within it every episode, within that every row.
-    pub(crate) fn weights(&self) -> Result<Vec<f32>, TableError> {
-        let mut rows: BTreeMap<(u8, u32), usize> = BTreeMap::new();
-        let keys = || self.classes.iter().copied().zip(self.episodes.iter().copied());
-        keys().for_each(|key| *rows.entry(key).or_default() += 1);
-        let mut episodes = [0usize; MAX_CLASSES];
-        rows.keys().for_each(|(class, _)| episodes[usize::from(*class)] += 1);
-        let present = episodes.iter().filter(|&&count| count > 0).count();
-        if present < 2 {
-            return Err(TableError::OneClass(self.len()));
+/// Draws samples in which every class has as many rows as any other, and within it every episode about as many.
+pub(crate) struct Sampler {
+    /// Of each class that has rows: its episodes' rows.
+    classes: Vec<Vec<Vec<u32>>>,
+    per_class: usize,
+}
+
+/// Rows of each class in a sample, at least: copies of few rows are better than a tree of few rows.
+const LEAST_PER_CLASS: usize = 256;
+/// A sample has at most so many rows of a class for each row of the smallest one. More would drown it: leaves of a deep tree get pure,
+/// and whatever a rare row was worth, an unseen one would fall among the common ones. Source: C. Chen, A. Liaw, L. Breiman, "Using Random
+/// Forest to Learn Imbalanced Data" (2004), balanced random forest.
+const MOST_PER_RARE: usize = 4;
+
+impl Sampler {
+    /// For a table.
+    ///
+    /// # Errors
+    /// [`TableError::OneClass`].
+    pub fn new(table: &Table) -> Result<Self, TableError> {
+        let mut rows: BTreeMap<u8, BTreeMap<u32, Vec<u32>>> = BTreeMap::new();
+        for (row, (&class, &episode)) in table.classes.iter().zip(&table.episodes).enumerate() {
+            rows.entry(class).or_default().entry(episode).or_default().push(row as u32);
         }
-        let each = self.len() as f64 / present as f64;
-        Ok(keys().map(|key| (each / (episodes[usize::from(key.0)] * rows[&key]) as f64) as f32).collect())
+        if rows.len() < 2 {
+            return Err(TableError::OneClass(table.len()));
+        }
+        let smallest = rows.values().map(|episodes| episodes.values().map(Vec::len).sum()).min().unwrap_or(0);
+        let per_class = (smallest * MOST_PER_RARE).min(table.len() / rows.len()).max(LEAST_PER_CLASS);
+        Ok(Self { classes: rows.into_values().map(|episodes| episodes.into_values().collect()).collect(), per_class })
+    }
+
+    /// How often each row is in a sample, drawn with replacement.
+    pub fn draw(&self, copies: &mut [u16], rng: &mut StdRng) {
+        copies.fill(0);
+        for episodes in &self.classes {
+            for _ in 0..self.per_class {
+                let rows = &episodes[rng.random_range(0..episodes.len())];
+                let copies = &mut copies[rows[rng.random_range(0..rows.len())] as usize];
+                *copies = copies.saturating_add(1);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
 
     #[test]
-    fn every_class_and_every_episode_weighs_the_same() {
+    fn every_class_and_every_episode_is_drawn_as_often() {
         let mut table = Table::new(1, 3).unwrap();
-        for (class, episode, rows) in [(0, 1, 6), (0, 2, 2), (2, 1, 2)] {
+        for (class, episode, rows) in [(0, 1, 6_000), (0, 2, 2_000), (2, 1, 500)] {
             (0..rows).for_each(|_| table.push(&[0.0], class, episode).unwrap());
         }
+        let mut copies = vec![0; table.len()];
 
-        let weights = table.weights().unwrap();
+        Sampler::new(&table).unwrap().draw(&mut copies, &mut StdRng::seed_from_u64(1));
 
-        let sum = |rows: std::ops::Range<usize>| weights[rows].iter().sum::<f32>();
-        assert!((sum(0..10) - 10.0).abs() < 1e-5);
-        assert!((sum(0..8) - sum(8..10)).abs() < 1e-5, "classes");
-        assert!((sum(0..6) - sum(6..8)).abs() < 1e-5, "episodes");
+        let sum = |rows: std::ops::Range<usize>| copies[rows].iter().map(|copies| usize::from(*copies)).sum::<usize>();
+        assert_eq!((sum(0..8_000), sum(8_000..8_500)), (2_000, 2_000));
+        assert!((900..1_100).contains(&sum(0..6_000)), "{}", sum(0..6_000));
+    }
+
+    #[test]
+    fn classes_of_one_size_are_drawn_as_often_as_they_have_rows() {
+        let mut table = Table::new(1, 2).unwrap();
+        (0..2_000).for_each(|row| table.push(&[0.0], (row % 2) as u8, row / 100).unwrap());
+
+        assert_eq!(Sampler::new(&table).unwrap().per_class, 1_000);
     }
 
     #[test]
@@ -181,7 +223,7 @@ mod tests {
         assert_eq!(table.push(&[1.0, 1.0], 2, 0), Err(TableError::Class { row: 1, class: 2, classes: 2 }));
         assert_eq!(table.push(&[1.0, f32::INFINITY], 0, 0), Err(TableError::Infinite { row: 1, column: 1 }));
         assert_eq!(table.len(), 1);
-        assert_eq!(table.weights(), Err(TableError::OneClass(1)));
+        assert_eq!(Sampler::new(&table).err(), Some(TableError::OneClass(1)));
     }
 
     #[test]

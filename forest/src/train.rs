@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::{SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
 
-use crate::{Forest, Table, TableError, bins::Bins, grow::Grower};
+use crate::{Forest, Table, TableError, bins::Bins, grow::Grower, table::Sampler};
 
 /// Deepest trees: a tree's nodes are then named by 16 bits with room to spare.
 const MAX_DEPTH: u32 = 12;
@@ -81,12 +81,12 @@ pub enum TrainError {
 /// [`TrainError`]: a value out of bounds, or fewer than two classes.
 pub fn train(table: &Table, config: &Config, grown: &(dyn Fn(usize) + Sync)) -> Result<Forest, TrainError> {
     config.check()?;
-    let weights = table.weights()?;
+    let sampler = Sampler::new(table)?;
     let bins = Bins::new(table);
     let done = AtomicUsize::new(0);
     let grower = || Grower::new(&bins, table.classes(), table.class_count(), config);
     let tree = |grower: &mut Grower<'_>, number: usize| {
-        let tree = grower.grow(&weights, &mut StdRng::seed_from_u64(seed_of(config.seed, number as u64)));
+        let tree = grower.grow(&sampler, &mut StdRng::seed_from_u64(seed_of(config.seed, number as u64)));
         grown(done.fetch_add(1, Ordering::Relaxed) + 1);
         tree
     };
