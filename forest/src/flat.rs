@@ -7,6 +7,8 @@ use crate::{
 
 /// Rows that go down a tree together.
 pub const BATCH: usize = 16;
+/// Rows that go down one tree after the other, before the next one's turn comes: 64 KiB of them stay in the second cache.
+const BLOCK: usize = 256;
 
 /// Eight bytes. A leaf is a split that leads to itself: its threshold is infinite, nothing is above it, and missing stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,10 +47,12 @@ pub struct Forest {
 type Row = [f32; MAX_COLUMNS];
 
 impl Flat {
+    /// The next node of a row; without `MISSING`, of one whose values are all known.
     #[inline(always)]
-    fn next(&self, row: &Row) -> usize {
+    fn next<const MISSING: bool>(&self, row: &Row) -> usize {
         let value = row[usize::from(self.column) % MAX_COLUMNS];
-        let right = u8::from(value > self.threshold) | u8::from(value.is_nan()) & self.missing_right;
+        let missing = MISSING && value.is_nan();
+        let right = u8::from(value > self.threshold) | u8::from(missing) & self.missing_right;
         usize::from(self.left) + usize::from(right)
     }
 }
@@ -122,40 +126,54 @@ impl Forest {
     pub fn score(&self, rows: &[f32], shares: &mut [f32]) {
         let count = rows.len() / self.columns;
         assert_eq!((count * self.columns, count * self.classes), (rows.len(), shares.len()), "rows and shares");
-        let (whole, rest) = (count / BATCH * BATCH, count % BATCH);
-        let mut batch = [[f32::NAN; MAX_COLUMNS]; BATCH];
-        for first in (0..whole).step_by(BATCH) {
-            self.score_some::<BATCH>(&rows[first * self.columns..], &mut batch, &mut shares[first * self.classes..]);
-        }
-        for first in whole..whole + rest {
-            self.score_some::<1>(&rows[first * self.columns..], &mut batch, &mut shares[first * self.classes..]);
+        let mut block = vec![[0.0; MAX_COLUMNS]; count.min(BLOCK)];
+        let mut sums = vec![[0.0; MAX_CLASSES]; count.min(BLOCK)];
+        for (rows, shares) in rows.chunks(BLOCK * self.columns).zip(shares.chunks_mut(BLOCK * self.classes)) {
+            let count = rows.len() / self.columns;
+            let (block, sums) = (&mut block[..count], &mut sums[..count]);
+            for (row, values) in block.iter_mut().zip(rows.chunks_exact(self.columns)) {
+                row[..self.columns].copy_from_slice(values);
+            }
+            sums.fill([0.0; MAX_CLASSES]);
+            if rows.iter().any(|value| value.is_nan()) {
+                self.add::<true>(block, sums)
+            } else {
+                self.add::<false>(block, sums)
+            }
+            let each = 1.0 / self.trees.len().max(1) as f32;
+            for (sum, shares) in sums.iter().zip(shares.chunks_exact_mut(self.classes)) {
+                shares.iter_mut().zip(sum).for_each(|(share, sum)| *share = sum * each);
+            }
         }
     }
 
-    fn score_some<const N: usize>(&self, rows: &[f32], batch: &mut [Row; BATCH], shares: &mut [f32]) {
-        for (row, values) in batch[..N].iter_mut().zip(rows.chunks_exact(self.columns)) {
-            row[..self.columns].copy_from_slice(values);
-        }
-        let mut sums = [[0.0f32; MAX_CLASSES]; N];
+    /// Adds what every tree says of every row: a tree stays in the cache for all of them.
+    fn add<const MISSING: bool>(&self, rows: &[Row], sums: &mut [[f32; MAX_CLASSES]]) {
         for tree in &self.trees {
-            let nodes = &self.nodes[tree.from as usize..tree.to as usize];
-            let mut places = [0usize; N];
-            for _ in 0..tree.depth {
-                for (place, row) in places.iter_mut().zip(batch.iter()) {
-                    *place = nodes[*place].next(row);
-                }
+            let (whole, rest) = rows.as_chunks::<BATCH>();
+            let (sums_of_whole, sums_of_rest) = sums.split_at_mut(whole.len() * BATCH);
+            for (rows, sums) in whole.iter().zip(sums_of_whole.chunks_exact_mut(BATCH)) {
+                self.descend::<MISSING, BATCH>(tree, rows, sums);
             }
-            for (place, sum) in places.iter().zip(&mut sums) {
-                let first = self.shares_of[tree.from as usize + place] as usize;
-                for (sum, share) in sum.iter_mut().zip(&self.shares[first..first + self.classes]) {
-                    *sum += share;
-                }
+            for (row, sum) in rest.iter().zip(sums_of_rest) {
+                self.descend::<MISSING, 1>(tree, std::array::from_ref(row), std::slice::from_mut(sum));
             }
         }
-        let each = 1.0 / self.trees.len().max(1) as f32;
-        for (sum, shares) in sums.iter().zip(shares.chunks_exact_mut(self.classes)) {
-            for (share, sum) in shares.iter_mut().zip(sum) {
-                *share = sum * each;
+    }
+
+    #[inline]
+    fn descend<const MISSING: bool, const N: usize>(&self, tree: &Stretch, rows: &[Row; N], sums: &mut [[f32; MAX_CLASSES]]) {
+        let nodes = &self.nodes[tree.from as usize..tree.to as usize];
+        let mut places = [0usize; N];
+        for _ in 0..tree.depth {
+            for (place, row) in places.iter_mut().zip(rows) {
+                *place = nodes[*place].next::<MISSING>(row);
+            }
+        }
+        for (place, sum) in places.iter().zip(sums) {
+            let first = self.shares_of[tree.from as usize + place] as usize;
+            for (sum, share) in sum.iter_mut().zip(&self.shares[first..first + self.classes]) {
+                *sum += share;
             }
         }
     }

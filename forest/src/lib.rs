@@ -14,7 +14,14 @@ mod train;
 mod flat;
 mod tree;
 
+mod calibration;
+mod file;
+mod model;
+
+pub use calibration::Curve;
+pub use file::{FileError, MAX_BYTES};
 pub use flat::{BATCH, Forest};
+pub use model::{Description, Model, ModelError};
 pub use table::{MAX_CLASSES, MAX_COLUMNS, Table, TableError};
 pub use train::{Config, ConfigError, TrainError, train};
 pub use tree::{Node, Tree, TreeError};

@@ -134,6 +134,14 @@ impl Table {
         &self.values
     }
 
+    /// A weight for each row: the rows of an episode weigh 1 together, for they are not independent of each other.
+    pub(crate) fn episode_weights(&self) -> Vec<f32> {
+        let mut rows: BTreeMap<(u8, u32), usize> = BTreeMap::new();
+        let keys = || self.classes.iter().copied().zip(self.episodes.iter().copied());
+        keys().for_each(|key| *rows.entry(key).or_default() += 1);
+        keys().map(|key| 1.0 / rows[&key] as f32).collect()
+    }
+
     /// One column.
     pub(crate) fn column(&self, column: usize) -> impl Iterator<Item = f32> {
         self.values.iter().skip(column).step_by(self.columns).copied()
