@@ -19,6 +19,8 @@ use crate::{
     processes, rollout,
     silence::Silence,
     thresholds as t,
+    vector::{self, Vector},
+    view::View,
 };
 
 /// All classifier and incident state.
@@ -277,6 +279,25 @@ impl Detector {
             BaselineState::Learning
         };
         Some(ContainerState { score: container.score, baseline })
+    }
+
+    /// What the kind classifier sees of a container as it was last observed; `None` of a node, and of what is not known.
+    #[must_use]
+    pub fn vector(&self, key: SubjectKey) -> Option<Vector> {
+        let container = self.fleet.containers.get(&key).filter(|container| !container.is_node)?;
+        let place = container.place;
+        let (node, workload) = (&self.fleet.nodes[place.node as usize], &self.fleet.workloads[place.workload as usize]);
+        Some(vector::of(&View {
+            container,
+            baseline: &workload.baseline,
+            prior: &self.fleet.clusters[place.cluster as usize].prior,
+            pod: self.fleet.pods[place.pod as usize].traffic,
+            node_cores: node.cores,
+            node_fs_loss: node.fs_loss,
+            ready_s: self.config.baseline_ready_seconds as f32,
+            widened: workload.hold_offs.cover(container.last_ms),
+            cold_weight: 1.0,
+        }))
     }
 
     /// Sizes and counters.

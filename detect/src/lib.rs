@@ -32,6 +32,7 @@ mod signature;
 mod silence;
 mod thresholds;
 mod trend;
+pub mod vector;
 mod view;
 
 pub use claims::Unclaimed;

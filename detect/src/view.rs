@@ -65,6 +65,13 @@ impl View<'_> {
         self.baseline.ready(place, self.ready_s).then(|| y - track.high() - margin)
     }
 
+    /// Distance from the band in log space: above it positive, below it negative, 0 within; `None` without a baseline.
+    pub fn off(&self, feature: Feature) -> Option<f32> {
+        let y = self.container.known(feature as usize).filter(|_| self.ready(feature))?;
+        let track = self.baseline.track(feature as usize);
+        Some((y - track.high()).max(0.0) + (y - track.low()).min(0.0))
+    }
+
     /// How far beyond normal a feature is, 0 to 1: against the own baseline where it serves, else against cold levels.
     pub fn strength(&self, feature: Feature) -> f32 {
         let scale = t::scale(feature);
