@@ -171,7 +171,7 @@ Needs no aggregator. docs/evaluation.md says how events are counted.
 
 Examples:
   vedette evaluate --recordings recordings
-  vedette evaluate --set DEV --out target/evaluation.json
+  vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
   vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
     Evaluate(EvaluateArgs),
     /// Print a completion script for a shell

@@ -2,6 +2,8 @@
 
 mod events;
 mod figures;
+mod page;
+mod picture;
 mod play;
 mod stats;
 mod trivial;
@@ -36,6 +38,9 @@ pub struct EvaluateArgs {
     /// Write all figures to this file too, as a JSON list
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write a page with pictures to this file too; it needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Which recordings.
@@ -78,6 +83,10 @@ pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let json = serde_json::to_string_pretty(&figures)? + "\n";
     if let Some(path) = &args.out {
         std::fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &args.html {
+        let page = page::page(&sessions, &figures, &format!("Evaluation of the recordings ({})", args.set.word()));
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
     match output.format {
         Format::Json => output.line(json.trim_end())?,

@@ -78,6 +78,29 @@ pub fn areas(mut rows: Vec<(f32, bool)>) -> Option<Areas> {
     Some(Areas { roc: areas.roc / (positives * negatives), pr: areas.pr / positives })
 }
 
+/// Most points of a curve: more are not seen.
+const POINTS: usize = 300;
+
+/// The curve of hits against false alarms, or of precision against recall; empty where all are of one side.
+pub fn curve(mut rows: Vec<(f32, bool)>, roc: bool) -> Vec<(f64, f64)> {
+    let positives = rows.iter().filter(|row| row.1).count() as f64;
+    let negatives = rows.len() as f64 - positives;
+    if positives == 0.0 || negatives == 0.0 {
+        return Vec::new();
+    }
+    rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut hits, mut alarms) = (0.0, 0.0);
+    let mut points = if roc { vec![(0.0, 0.0)] } else { Vec::new() };
+    for same in rows.chunk_by(|a, b| a.0 == b.0) {
+        let of_it = same.iter().filter(|row| row.1).count() as f64;
+        hits += of_it;
+        alarms += same.len() as f64 - of_it;
+        points.push(if roc { (alarms / negatives, hits / positives) } else { (hits / positives, hits / (hits + alarms)) });
+    }
+    let (step, last) = (points.len().div_ceil(POINTS), points.len() - 1);
+    points.into_iter().enumerate().filter(|(place, _)| place % step == 0 || *place == last).map(|(_, point)| point).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +134,17 @@ mod tests {
         let mut values = [4.0, 1.0, 3.0, 2.0];
 
         assert_eq!([0.5, 0.95, 1.0, 0.01].map(|share| quantile(&mut values, share)), [Some(2.0), Some(4.0), Some(4.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn a_curve_ends_where_all_are_called_abnormal() {
+        let rows: Vec<(f32, bool)> = (0..10_000).map(|n| (n as f32, n % 3 == 0)).collect();
+
+        let (roc, pr) = (curve(rows.clone(), true), curve(rows, false));
+
+        assert!(roc.len() <= POINTS + 1 && roc.len() > POINTS / 2);
+        assert_eq!((roc[0], *roc.last().unwrap(), pr.last().unwrap().0), ((0.0, 0.0), (1.0, 1.0), 1.0));
+        assert!(curve(vec![(0.5, true)], true).is_empty());
     }
 
     #[test]
