@@ -6,21 +6,28 @@ use serde::Serialize;
 use vedette_proto::v1::Kind;
 
 use super::{
-    events::{About, Attack, Bait, Outcome},
-    play::Row,
+    events::{self, About, Attack, Bait, Outcome},
+    learn::{self, Said, Split},
+    play::{Played, Row},
     stats::{Areas, Share, areas, poisson_upper, quantile},
     trivial::Z,
-    truth::{Role, Was},
+    truth::{Role, Truth, Was},
 };
+
+use crate::recording::Set;
 
 /// A recording, evaluated.
 pub struct Session {
     /// Its name.
     pub name: String,
+    /// Which set it is of.
+    pub set: Set,
+    /// What happened.
+    pub truth: Truth,
+    /// What was said.
+    pub played: Played,
     /// Its events.
     pub outcome: Outcome,
-    /// Its rows.
-    pub rows: Vec<Row>,
     /// Container days that were observed.
     pub container_days: f64,
 }
@@ -85,8 +92,8 @@ pub fn bothered<'a>(baits: impl Iterator<Item = &'a Bait>) -> (Share, Share) {
 
 /// The mean of every kind's F1: an attack is called by its kind, or otherwise, or missed; an alarm about no attack is one too many of what it
 /// was called.
-pub fn macro_f1(sessions: &[Session]) -> Option<f64> {
-    let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
+pub fn macro_f1(outcomes: &[&Outcome]) -> Option<f64> {
+    let attacks = || outcomes.iter().flat_map(|outcome| &outcome.attacks);
     let kinds: BTreeSet<Kind> = attacks().map(|attack| attack.episode.kind).collect();
     let of = |kind: Kind| {
         let (mut right, mut missed, mut wrong) = (0usize, 0usize, 0usize);
@@ -98,7 +105,7 @@ pub fn macro_f1(sessions: &[Session]) -> Option<f64> {
                 (false, false) => {}
             }
         }
-        wrong += sessions.iter().flat_map(|session| &session.outcome.false_alarms).filter(|alarm| alarm.told.kind == kind).count();
+        wrong += outcomes.iter().flat_map(|outcome| &outcome.false_alarms).filter(|alarm| alarm.told.kind == kind).count();
         2.0 * right as f64 / (2 * right + missed + wrong).max(1) as f64
     };
     (!kinds.is_empty()).then(|| kinds.iter().map(|kind| of(*kind)).sum::<f64>() / kinds.len() as f64)
@@ -119,43 +126,93 @@ pub struct OfRows {
     pub areas: Areas,
 }
 
-/// The same for every way: ours, always, never, z-score. Rows of those touched, and rows of which nobody said anything, do not count.
-pub fn of_rows(sessions: &[Session]) -> Vec<(&'static str, OfRows)> {
-    let rows: Vec<(&Row, bool)> = sessions
-        .iter()
-        .flat_map(|session| &session.rows)
-        .filter_map(|row| match row.was {
-            Was::Attack(_) => Some((row, true)),
-            Was::Normal => Some((row, false)),
-            Was::Affected | Was::Nothing => None,
-        })
-        .collect();
-    let way = |called: &dyn Fn(&Row) -> bool, score: &dyn Fn(&Row) -> f32| {
-        let count = |abnormal: bool, attack: bool| rows.iter().filter(|(row, is)| called(row) == abnormal && *is == attack).count() as f64;
-        let (hits, alarms, missed, quiet) = (count(true, true), count(true, false), count(false, true), count(false, false));
-        let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-        OfRows {
-            accuracy: share(hits + quiet, rows.len() as f64),
-            precision: share(hits, hits + alarms),
-            recall: share(hits, hits + missed),
-            f1: share(2.0 * hits, 2.0 * hits + alarms + missed),
-            areas: areas(rows.iter().map(|(row, is)| (score(row), *is)).collect()).unwrap_or_default(),
-        }
+/// A row as one way to call rows sees it: score, whether it is called abnormal, whether it is of an attack.
+pub type Call = (f32, bool, bool);
+
+/// How a way did.
+pub fn of_calls(calls: &[Call]) -> OfRows {
+    let count = |abnormal: bool, attack: bool| calls.iter().filter(|call| call.1 == abnormal && call.2 == attack).count() as f64;
+    let (hits, alarms, missed, quiet) = (count(true, true), count(true, false), count(false, true), count(false, false));
+    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    OfRows {
+        accuracy: share(hits + quiet, calls.len() as f64),
+        precision: share(hits, hits + alarms),
+        recall: share(hits, hits + missed),
+        f1: share(2.0 * hits, 2.0 * hits + alarms + missed),
+        areas: areas(calls.iter().map(|call| (call.0, call.2)).collect()).unwrap_or_default(),
+    }
+}
+
+/// Whether a row is of an attack; `None` of those touched, and where nobody said anything: these do not count.
+pub const fn is_attack(was: Was) -> Option<bool> {
+    match was {
+        Was::Attack(_) => Some(true),
+        Was::Normal => Some(false),
+        Was::Affected | Was::Nothing => None,
+    }
+}
+
+/// Every way's figures: ours, always, never, z-score.
+pub fn of_rows(sessions: &[&Session]) -> Vec<(&'static str, OfRows)> {
+    let way = |call: &dyn Fn(&Row) -> (f32, bool)| {
+        let rows = sessions.iter().flat_map(|session| &session.played.rows);
+        let calls: Vec<Call> = rows
+            .filter_map(|row| {
+                let (score, abnormal) = call(row);
+                Some((score, abnormal, is_attack(row.was)?))
+            })
+            .collect();
+        of_calls(&calls)
     };
     vec![
-        ("vedette", way(&|row| row.abnormal, &|row| row.score)),
-        ("always", way(&|_| true, &|_| 1.0)),
-        ("never", way(&|_| false, &|_| 0.0)),
-        ("z >= 4", way(&|row| row.z >= Z, &|row| row.z)),
+        ("vedette", way(&|row| (row.score, row.abnormal))),
+        ("always", way(&|_| (1.0, true))),
+        ("never", way(&|_| (0.0, false))),
+        ("z >= 4", way(&|row| (row.z, row.z >= Z))),
     ]
 }
 
+/// What the kind classifier is worth under a split.
+#[derive(Clone, Copy, Debug)]
+pub struct OfForest {
+    /// The split.
+    pub split: Split,
+    /// Kind macro-F1 by event, where it names what was told.
+    pub macro_f1: Option<f64>,
+    /// By row: everything that is more probably an attack than ordinary is called abnormal.
+    pub rows: OfRows,
+}
+
+/// The classifier's figures; `chosen` are places of sessions.
+pub fn of_forest(sessions: &[Session], chosen: &[usize], said: &[Said], split: Split) -> OfForest {
+    let mut calls: Vec<Call> = Vec::new();
+    let mut outcomes = Vec::new();
+    for &place in chosen {
+        let (session, said) = (&sessions[place], &said[place]);
+        outcomes.push(events::outcome(&session.truth, &learn::called(&session.played, said)));
+        let rows = session.played.rows.iter().zip(said).filter(|(_, said)| !said[0].is_nan());
+        calls.extend(rows.filter_map(|(row, said)| Some((1.0 - said[0], said[0] < 0.5, is_attack(row.was)?))));
+    }
+    OfForest { split, macro_f1: macro_f1(&outcomes.iter().collect::<Vec<_>>()), rows: of_calls(&calls) }
+}
+
 /// All figures, for programs.
-pub fn all(sessions: &[Session], dataset: &str) -> Vec<Figure> {
+pub fn all(sessions: &[&Session], forests: &[OfForest], dataset: &str) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let mut add = |model: &str, metric: String, value: Option<f64>, target: &str| {
-        let (dataset, split, model) = (dataset.to_owned(), "none: nothing is trained".to_owned(), model.to_owned());
+    let mut of_split = |split: &str, model: &str, metric: String, value: Option<f64>, target: &str| {
+        let (dataset, split, model) = (dataset.to_owned(), split.to_owned(), model.to_owned());
         figures.push(Figure { dataset, split, model, metric, value, target: target.to_owned() });
+    };
+    for forest in forests {
+        let split = forest.split.word();
+        let target = if forest.split == Split::Random { "" } else { ">= 0.80" };
+        of_split(split, "forest", "kind macro-F1 by event".to_owned(), forest.macro_f1, target);
+        for (metric, value) in named(&forest.rows) {
+            of_split(split, "forest", format!("{metric} by row"), Some(value), "");
+        }
+    }
+    let mut add = |model: &str, metric: String, value: Option<f64>, target: &str| {
+        of_split("none: nothing is trained", model, metric, value, target);
     };
     let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
     let baits = |role: Role| sessions.iter().flat_map(|session| &session.outcome.baits).filter(move |bait| bait.episode.role == role);
@@ -183,7 +240,8 @@ pub fn all(sessions: &[Session], dataset: &str) -> Vec<Figure> {
         add("vedette", format!("{name} that opened a ticket"), ticket.value(), "<= 0.10");
         add("vedette", format!("{name} that paged"), page.value(), "<= 0.02");
     }
-    add("vedette", "kind macro-F1 by event".to_owned(), macro_f1(sessions), ">= 0.80");
+    let outcomes: Vec<_> = sessions.iter().map(|session| &session.outcome).collect();
+    add("vedette", "kind macro-F1 by event".to_owned(), macro_f1(&outcomes), ">= 0.80");
     let days: f64 = sessions.iter().map(|session| session.container_days).sum();
     let ordinary = alarms(sessions, &[About::Ordinary]);
     for (name, count) in [("tickets", ordinary.0), ("pages", ordinary.1)] {
@@ -191,22 +249,20 @@ pub fn all(sessions: &[Session], dataset: &str) -> Vec<Figure> {
         add("vedette", format!("{name} on ordinary work per container-day, upper bound"), (days > 0.0).then(|| poisson_upper(count) / days), "");
     }
     for (model, of) in of_rows(sessions) {
-        for (metric, value) in [
-            ("accuracy", of.accuracy),
-            ("precision", of.precision),
-            ("recall", of.recall),
-            ("F1", of.f1),
-            ("ROC-AUC", of.areas.roc),
-            ("PR-AUC", of.areas.pr),
-        ] {
+        for (metric, value) in named(&of) {
             add(model, format!("{metric} by row"), Some(value), "");
         }
     }
     figures
 }
 
+fn named(of: &OfRows) -> [(&'static str, f64); 6] {
+    let OfRows { accuracy, precision, recall, f1, areas } = *of;
+    [("accuracy", accuracy), ("precision", precision), ("recall", recall), ("F1", f1), ("ROC-AUC", areas.roc), ("PR-AUC", areas.pr)]
+}
+
 /// Tickets, pages among them, of false alarms about these.
-pub fn alarms(sessions: &[Session], about: &[About]) -> (usize, usize) {
+pub fn alarms(sessions: &[&Session], about: &[About]) -> (usize, usize) {
     let alarms = || sessions.iter().flat_map(|session| &session.outcome.false_alarms).filter(|alarm| about.contains(&alarm.about));
     (alarms().count(), alarms().filter(|alarm| alarm.told.paged_unix_ms.is_some()).count())
 }

@@ -27,7 +27,7 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 const DELAYS_S: [f64; 8] = [2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, f64::INFINITY];
 
 /// The page.
-pub fn page(sessions: &[Session], figures: &[Figure], title: &str) -> String {
+pub fn page(sessions: &[&Session], figures: &[Figure], title: &str) -> String {
     let title = escaped(title);
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
@@ -50,7 +50,7 @@ pub fn page(sessions: &[Session], figures: &[Figure], title: &str) -> String {
     html + "</table></html>\n"
 }
 
-fn summary(sessions: &[Session]) -> String {
+fn summary(sessions: &[&Session]) -> String {
     let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
     let told = attacks().filter(|attack| attack.delay_s.is_some()).count();
     let mut delays: Vec<f64> = attacks().filter_map(|attack| attack.delay_s).collect();
@@ -64,9 +64,9 @@ fn summary(sessions: &[Session]) -> String {
     )
 }
 
-fn curves(sessions: &[Session], roc: bool) -> String {
+fn curves(sessions: &[&Session], roc: bool) -> String {
     let of = |score: &dyn Fn(&super::play::Row) -> f32| {
-        let rows = sessions.iter().flat_map(|session| &session.rows);
+        let rows = sessions.iter().flat_map(|session| &session.played.rows);
         let rows: Vec<(f32, bool)> = rows
             .filter(|row| matches!(row.was, Was::Attack(_) | Was::Normal))
             .map(|row| (score(row), matches!(row.was, Was::Attack(_))))
@@ -81,7 +81,7 @@ fn curves(sessions: &[Session], roc: bool) -> String {
     picture::lines(&Axes { title, x, y, x_most: 1.0, y_most: 1.0 }, &series)
 }
 
-fn confusion(sessions: &[Session]) -> String {
+fn confusion(sessions: &[&Session]) -> String {
     let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
     let mut kinds: Vec<Kind> = attacks().flat_map(|attack| [Some(attack.episode.kind), attack.called]).flatten().collect();
     kinds.sort_unstable();
@@ -95,7 +95,7 @@ fn confusion(sessions: &[Session]) -> String {
     picture::shades("Attacks: what they were, and what they were called", &words, &columns, count)
 }
 
-fn delays(sessions: &[Session]) -> String {
+fn delays(sessions: &[&Session]) -> String {
     let delays: Vec<f64> = sessions.iter().flat_map(|session| &session.outcome.attacks).filter_map(|attack| attack.delay_s).collect();
     let mut least = 0.0;
     let bars: Vec<(String, f64)> = DELAYS_S
@@ -111,9 +111,9 @@ fn delays(sessions: &[Session]) -> String {
     picture::bars(&Axes { title: "Attacks: from onset to incident", x: "delay", y: "attacks", x_most: 1.0, y_most }, &bars)
 }
 
-fn reliability(sessions: &[Session]) -> String {
+fn reliability(sessions: &[&Session]) -> String {
     let mut tenths = [(0.0, 0.0, 0.0); 10];
-    for row in sessions.iter().flat_map(|session| &session.rows) {
+    for row in sessions.iter().flat_map(|session| &session.played.rows) {
         let attack = match row.was {
             Was::Attack(_) => 1.0,
             Was::Normal => 0.0,

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vedette_detect::{Config, ContainerAt, Detector, SubjectKey};
+use vedette_detect::{
+    Config, ContainerAt, Detector, SubjectKey,
+    vector::{Vector, WIDTH},
+};
 use vedette_proto::v1::{ContainerAdded, Kind, Origin, Severity, Workload};
 
 use super::{
@@ -32,8 +35,16 @@ pub struct Told {
 /// A container's row: what it was, and what was said of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
+    /// Event time, Unix milliseconds.
+    pub unix_ms: i64,
+    /// Its workload, as a place in [`Played::places`].
+    pub place: u32,
     /// What it was.
     pub was: Was,
+    /// The episode it was of, as a place in the truth's.
+    pub episode: Option<u32>,
+    /// What the kind classifier sees.
+    pub vector: Vector,
     /// How abnormal, 0 to 1.
     pub score: f32,
     /// Whether it was called abnormal.
@@ -47,6 +58,8 @@ pub struct Row {
 pub struct Played {
     /// Tickets and pages in order of their opening.
     pub told: Vec<Told>,
+    /// Workloads.
+    pub places: Vec<Place>,
     /// Rows of containers.
     pub rows: Vec<Row>,
     /// Time that containers were observed, seconds, by rows.
@@ -81,9 +94,24 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config) -> anyhow::Resu
         for ((reference, row), subject) in block.container_refs.iter().zip(&tick.block.rows).zip(&tick.subjects) {
             let verdict = detector.observe(key(*reference), Origin::Live, tick.unix_ms, row);
             if !subject.container_id.is_empty() {
-                let was = truth.at(&subject.pod_uid, &subject.container_id, tick.unix_ms);
-                let z = z_scores.score(&place(&subject.workload), row);
-                played.rows.push(Row { was, score: verdict.score, abnormal: verdict.kind != Kind::Normal, z });
+                let (was, episode) = truth.at(&subject.pod_uid, &subject.container_id, tick.unix_ms);
+                let place = place(&subject.workload);
+                let z = z_scores.score(&place, row);
+                let known = played.places.iter().position(|known| *known == place);
+                let number = known.unwrap_or_else(|| {
+                    played.places.push(place);
+                    played.places.len() - 1
+                });
+                played.rows.push(Row {
+                    unix_ms: tick.unix_ms,
+                    place: number as u32,
+                    was,
+                    episode,
+                    vector: detector.vector(key(*reference)).unwrap_or([f32::NAN; WIDTH]),
+                    score: verdict.score,
+                    abnormal: verdict.kind != Kind::Normal,
+                    z,
+                });
                 let before = last_ms.insert(key(*reference), tick.unix_ms);
                 played.container_seconds += before.map_or(0.0, |before| (tick.unix_ms - before) as f64 / 1e3).min(60.0);
             }

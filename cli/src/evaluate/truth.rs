@@ -71,6 +71,8 @@ struct Stretch {
     to: i64,
     container_id: String,
     said: Was,
+    /// Name and role of the episode it is of.
+    of: Option<(String, Role)>,
 }
 
 /// All that the labels of a recording say.
@@ -80,6 +82,8 @@ pub struct Truth {
     pub episodes: Vec<Episode>,
     by_pod: HashMap<String, Vec<Stretch>>,
     pods_of: HashMap<Place, Vec<String>>,
+    /// Places of episodes by name and role.
+    numbers: HashMap<(String, Role), u32>,
 }
 
 impl Truth {
@@ -104,15 +108,21 @@ impl Truth {
                 _ if label.affected => Was::Affected,
                 kind => Was::Attack(kind),
             };
-            let stretch = Stretch { from: label.start_unix_ms, to: label.end_unix_ms, container_id: label.container_id.clone(), said };
-            by_pod.entry(label.pod_uid.clone()).or_default().push(stretch);
             let attribute = |name: &str| label.attributes.get(name).cloned().unwrap_or_default();
             let role = match attribute("role").as_str() {
-                "attack" => Role::Attack,
-                "look-alike" => Role::LookAlike,
-                "placebo" => Role::Placebo,
-                _ => continue,
+                "attack" => Some(Role::Attack),
+                "look-alike" => Some(Role::LookAlike),
+                "placebo" => Some(Role::Placebo),
+                _ => None,
             };
+            by_pod.entry(label.pod_uid.clone()).or_default().push(Stretch {
+                from: label.start_unix_ms,
+                to: label.end_unix_ms,
+                container_id: label.container_id.clone(),
+                said,
+                of: role.map(|role| (attribute("episode"), role)),
+            });
+            let Some(role) = role else { continue };
             let episode = episodes.entry((attribute("episode"), role)).or_insert_with(|| Episode {
                 name: attribute("episode"),
                 role,
@@ -136,11 +146,12 @@ impl Truth {
         }
         let mut episodes: Vec<_> = episodes.into_values().filter(|episode| !episode.workloads.is_empty()).collect();
         episodes.sort_by_key(|episode| (episode.onset_unix_ms, episode.name.clone()));
-        Ok(Self { episodes, by_pod, pods_of })
+        let numbers = (0..).zip(&episodes).map(|(number, episode)| ((episode.name.clone(), episode.role), number)).collect();
+        Ok(Self { episodes, by_pod, pods_of, numbers })
     }
 
-    /// What a container did at an instant. An attack is said more exactly than ordinary work of its pod.
-    pub fn at(&self, pod_uid: &str, container_id: &str, unix_ms: i64) -> Was {
+    /// What a container did at an instant, and the episode it was of. An attack is said more exactly than ordinary work of its pod.
+    pub fn at(&self, pod_uid: &str, container_id: &str, unix_ms: i64) -> (Was, Option<u32>) {
         let all = self.by_pod.get(pod_uid).into_iter().flatten();
         let about = |stretch: &&Stretch| {
             (stretch.from..stretch.to).contains(&unix_ms) && (stretch.container_id.is_empty() || stretch.container_id == container_id)
@@ -151,7 +162,8 @@ impl Truth {
             Was::Affected => 2,
             Was::Attack(_) => 3,
         };
-        all.filter(about).map(|stretch| stretch.said).max_by_key(|said| rank(*said)).unwrap_or(Was::Nothing)
+        let Some(most) = all.filter(about).max_by_key(|stretch| (rank(stretch.said), stretch.of.is_some())) else { return (Was::Nothing, None) };
+        (most.said, most.of.as_ref().and_then(|of| self.numbers.get(of)).copied())
     }
 
     /// Whether anything was said of a workload at an instant.
@@ -237,9 +249,10 @@ mod tests {
         let episode = &truth.episodes[0];
         assert_eq!((episode.onset_unix_ms, episode.stop_unix_ms, episode.workloads.len(), episode.affected.len()), (10, 25, 1, 1));
         assert_eq!((episode.kind, episode.loudness()), (Kind::Scan, "loud"));
-        let at = |pod: &str, unix_ms| truth.at(pod, "any", unix_ms);
+        let at = |pod: &str, unix_ms| truth.at(pod, "any", unix_ms).0;
         assert_eq!([at("p", 5), at("p", 10), at("p", 20)], [Was::Normal, Was::Attack(Kind::Scan), Was::Normal]);
         assert_eq!([at("r", 10), at("r", 9), at("s", 10)], [Was::Affected, Was::Nothing, Was::Nothing]);
+        assert_eq!((truth.at("p", "any", 10).1, truth.at("p", "any", 5).1), (Some(0), None));
         let web = episode.workloads.first().unwrap();
         assert!(truth.is_labelled(web, 99) && !truth.is_labelled(web, 100));
     }
