@@ -172,6 +172,8 @@ pub struct Counters {
     pub restarts_differ: Gauge,
     /// New templates of owners.
     pub rollouts: Counter,
+    /// Workloads held off after one.
+    pub hold_offs: Counter,
     /// Pods known from the API server.
     pub known_pods: Gauge,
     detector: DetectorCounts,
@@ -249,6 +251,11 @@ impl Counters {
             self.restarts_differ.clone(),
         );
         registry.register("rollouts", "New templates of owners", self.rollouts.clone());
+        registry.register(
+            "hold_offs",
+            "Workloads whose incidents were tickets at most for a while after a rollout",
+            self.hold_offs.clone(),
+        );
         registry.register("known_pods", "Pods known from the API server", self.known_pods.clone());
         let of = &self.detector;
         registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());

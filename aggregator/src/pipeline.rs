@@ -459,9 +459,18 @@ impl Pipeline {
         let Some(kubernetes) = self.identity.kubernetes() else { return };
         self.counters.known_pods.set(kubernetes.sizes().pods as i64);
         for rollout in kubernetes.take_rollouts() {
-            let (namespace, kind, name) = (&rollout.namespace, &rollout.owner_kind, &rollout.owner_name);
-            tracing::info!(%namespace, %kind, %name, template = %rollout.template, "rollout");
+            let owner = v1::Workload {
+                cluster: kubernetes.cluster().to_owned(),
+                namespace: rollout.namespace.as_ref().to_owned(),
+                owner_kind: rollout.owner_kind.as_ref().to_owned(),
+                owner_name: rollout.owner_name.as_ref().to_owned(),
+                container_name: String::new(),
+            };
+            let held_off = self.detector.rolled_out(&owner, rollout.unix_ms);
+            let (namespace, kind, name) = (owner.namespace, owner.owner_kind, owner.owner_name);
+            tracing::info!(namespace, kind, name, template = %rollout.template, held_off, "rollout");
             self.counters.rollouts.inc();
+            self.counters.hold_offs.inc_by(held_off as u64);
         }
         let (healthy_unix_ms, sizes) = (kubernetes.healthy_unix_ms(), kubernetes.sizes());
         let (mut unclaimed, mut differ) = (0, 0);

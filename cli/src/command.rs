@@ -12,6 +12,7 @@ use crate::containers::{self, ContainersArgs};
 use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::exit::{self, Exit};
+use crate::evaluate::{self, EvaluateArgs};
 use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
@@ -164,6 +165,15 @@ Examples:
   vedette record demo --out recordings
   vedette record --sessions plans/sessions.yaml --out recordings")]
     Record(RecordArgs),
+    /// Play recordings through the detector, and print what it finds, what it misses and whom it bothers
+    #[command(after_help = "\
+Needs no aggregator. docs/evaluation.md says how events are counted.
+
+Examples:
+  vedette evaluate --recordings recordings
+  vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
+  vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
+    Evaluate(EvaluateArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -206,6 +216,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Record(args) => record::run(args).await,
+        Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -245,7 +256,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Completion { .. } => {
+        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }
     }

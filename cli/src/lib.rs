@@ -19,6 +19,7 @@ mod status;
 mod watch;
 
 pub mod demo;
+mod evaluate;
 pub mod record;
 pub mod recording;
 pub mod replay;

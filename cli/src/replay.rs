@@ -16,6 +16,7 @@ use vedette_proto::v1::QueryRequest;
 use vedette_proto::v1::query_value::Value;
 
 pub use play::{Played, Progress, Replay, Speed};
+pub use player::Player;
 pub use said::say;
 
 use crate::cell::Cell;

@@ -1,12 +1,8 @@
 //! A running container that no API object claims: started around the API server, or told by a node that it is not on.
 
-use vedette_proto::v1::{Family, Kind, Origin, Severity};
+use vedette_proto::v1::{Family, Origin};
 
-use crate::{
-    Detector, SubjectKey, evidence,
-    fold::{Report, Topic},
-    judge,
-};
+use crate::{Detector, SubjectKey, detector, evidence, fold::Report};
 
 /// A container without rows for so long does not run as far as anybody knows.
 const RUNS_MS: i64 = 30_000;
@@ -36,35 +32,20 @@ impl Detector {
         if now_unix_ms.saturating_sub(container.last_ms) > RUNS_MS || container.last_ms.saturating_sub(container.first_seen_ms) < LEAST_MS {
             return false;
         }
-        let (place, unix_ms) = (container.place, container.last_ms);
+        let unix_ms = container.last_ms;
         let sentence = match what {
             Unclaimed::Pod => "the container runs, and the API server has no pod with its uid".to_owned(),
             Unclaimed::Container => "the container runs in its pod, and the pod does not list it".to_owned(),
             Unclaimed::OtherNode(node) => format!("the container runs, and the API server has its pod on node {node}"),
         };
         self.incidents.report(Report {
-            cluster: place.cluster,
-            workload: place.workload,
-            name: &self.fleet.workloads[place.workload as usize].name,
-            kind: Kind::Unknown,
-            topic: Topic::Behaviour,
             effect: Some("container that no API object claims (started around the API server?)"),
-            strength: 1.0,
             fact: true,
-            least: Severity::Note,
-            most: judge::most_severe(Origin::Live),
             onset_ms: container.first_seen_ms,
-            unix_ms,
-            clock_ms: self.fleet.nodes[place.node as usize].clock_ms,
-            elapsed_ms: self.fleet.clusters[place.cluster as usize].elapsed_ms,
-            origin: Origin::Live,
-            node: &self.fleet.nodes[place.node as usize].name,
-            node_place: place.node,
-            pod: &container.pod,
-            container_id: &container.id,
             evidence: vec![evidence::fact("unclaimed", Family::External, sentence, None, "", unix_ms, RANK)],
             reasoning: "fact: no object of the API server claims a container that has run for a minute".to_owned(),
             quiet_ms: QUIET_MS,
+            ..detector::report(&self.fleet, container, Origin::Live, unix_ms)
         });
         true
     }

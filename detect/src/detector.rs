@@ -16,9 +16,11 @@ use crate::{
     judge::{self, Surroundings},
     pods::Failure,
     prior::Prior,
-    processes,
+    processes, rollout,
     silence::Silence,
     thresholds as t,
+    vector::{self, Vector},
+    view::View,
 };
 
 /// All classifier and incident state.
@@ -279,6 +281,25 @@ impl Detector {
         Some(ContainerState { score: container.score, baseline })
     }
 
+    /// What the kind classifier sees of a container as it was last observed; `None` of a node, and of what is not known.
+    #[must_use]
+    pub fn vector(&self, key: SubjectKey) -> Option<Vector> {
+        let container = self.fleet.containers.get(&key).filter(|container| !container.is_node)?;
+        let place = container.place;
+        let (node, workload) = (&self.fleet.nodes[place.node as usize], &self.fleet.workloads[place.workload as usize]);
+        Some(vector::of(&View {
+            container,
+            baseline: &workload.baseline,
+            prior: &self.fleet.clusters[place.cluster as usize].prior,
+            pod: self.fleet.pods[place.pod as usize].traffic,
+            node_cores: node.cores,
+            node_fs_loss: node.fs_loss,
+            ready_s: self.config.baseline_ready_seconds as f32,
+            widened: workload.hold_offs.cover(container.last_ms),
+            cold_weight: 1.0,
+        }))
+    }
+
     /// Sizes and counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -362,7 +383,7 @@ impl Detector {
             topic: if fact.kind == Kind::CrashLoop { Topic::Failures } else { Topic::Behaviour },
             strength,
             fact: holds,
-            most,
+            most: rollout::most(workload, most, unix_ms),
             onset_ms: fact.onset_ms,
             evidence,
             reasoning: fact.reasoning.to_owned(),
@@ -373,20 +394,21 @@ impl Detector {
 }
 
 /// What every report on a container says of where and when; what is abnormal is for the caller to say.
-fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Origin, unix_ms: i64) -> Report<'a> {
+pub(crate) fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Origin, unix_ms: i64) -> Report<'a> {
     let place = container.place;
     let node = &fleet.nodes[place.node as usize];
+    let workload = &fleet.workloads[place.workload as usize];
     Report {
         cluster: place.cluster,
         workload: place.workload,
-        name: &fleet.workloads[place.workload as usize].name,
+        name: &workload.name,
         kind: Kind::Unknown,
         topic: Topic::Behaviour,
         effect: None,
         strength: 1.0,
         fact: false,
         least: Severity::Note,
-        most: judge::most_severe(origin),
+        most: rollout::most(workload, judge::most_severe(origin), unix_ms),
         onset_ms: unix_ms,
         unix_ms,
         clock_ms: node.clock_ms,

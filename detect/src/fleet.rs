@@ -7,7 +7,7 @@ use std::{
 
 use vedette_proto::v1::{self, Origin};
 
-use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior};
+use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior, rollout::HoldOffs};
 
 /// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
 #[derive(Default)]
@@ -115,6 +115,8 @@ pub struct Workload {
     pub crowds: bool,
     /// Processes in another network namespace than their pod's belong to its normal.
     pub leaves_network: bool,
+    /// After its rollouts.
+    pub hold_offs: HoldOffs,
     /// What processes did that is new, with its event time; evidence for a while.
     pub process_facts: Vec<(i64, String)>,
 }
@@ -283,6 +285,7 @@ impl Fleet {
             capabilities: 0,
             crowds: false,
             leaves_network: false,
+            hold_offs: HoldOffs::default(),
             process_facts: Vec::new(),
         };
         let place = match self.free_workloads.pop() {

@@ -55,17 +55,7 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     container.take(unix_ms, &fresh);
     share_traffic(container, around, &fresh);
 
-    let cpu_ready = around.workload.baseline.ready(Feature::CpuCores as usize, around.ready_s);
-    let view = View {
-        container,
-        baseline: &around.workload.baseline,
-        prior: &around.cluster.prior,
-        pod: around.pod.traffic,
-        node_cores: around.node.cores,
-        node_fs_loss: around.node.fs_loss,
-        ready_s: around.ready_s,
-        cold_weight: cold_weight(container, around.was_odd, cpu_ready),
-    };
+    let view = view(container, around, unix_ms);
     let odd = view::odd(&view, &fresh);
     if odd == 0 && container.heat() < CALM {
         container.score = 0.0;
@@ -84,11 +74,22 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     }
     container.score = container.heat();
     learn(container, around, &fresh, now);
-    suspicion(container, around, unix_ms, &fresh, cpu_ready)
+    suspicion(container, around, unix_ms, &fresh)
 }
 
-fn cold_weight(container: &Container, was_odd: bool, cpu_ready: bool) -> f32 {
-    if cpu_ready || container.past_unknown && !was_odd { COLD_UNSURE } else { 1.0 }
+fn view<'a>(container: &'a Container, around: &'a Surroundings<'_>, unix_ms: i64) -> View<'a> {
+    let cpu_ready = around.workload.baseline.ready(Feature::CpuCores as usize, around.ready_s);
+    View {
+        container,
+        baseline: &around.workload.baseline,
+        prior: &around.cluster.prior,
+        pod: around.pod.traffic,
+        node_cores: around.node.cores,
+        node_fs_loss: around.node.fs_loss,
+        ready_s: around.ready_s,
+        widened: around.workload.hold_offs.cover(unix_ms),
+        cold_weight: if cpu_ready || container.past_unknown && !around.was_odd { COLD_UNSURE } else { 1.0 },
+    }
 }
 
 fn share_traffic(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh) {
@@ -152,7 +153,7 @@ fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, no
     }
 }
 
-fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh, cpu_ready: bool) -> Option<Suspicion> {
+fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh) -> Option<Suspicion> {
     let (place, &persistence) = container
         .persistence
         .iter()
@@ -163,16 +164,7 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
     if fresh.mask & bit(signature.key) == 0 || persistence < t::OPEN && !around.frozen {
         return None;
     }
-    let view = View {
-        container,
-        baseline: &around.workload.baseline,
-        prior: &around.cluster.prior,
-        pod: around.pod.traffic,
-        node_cores: around.node.cores,
-        node_fs_loss: around.node.fs_loss,
-        ready_s: around.ready_s,
-        cold_weight: cold_weight(container, around.was_odd, cpu_ready),
-    };
+    let view = view(container, around, unix_ms);
     let mut evidence = evidence::of(&view, signature, unix_ms);
     process_evidence(around.workload, unix_ms, &mut evidence);
     let track = around.workload.baseline.track(signature.key as usize);
@@ -186,7 +178,12 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
         persistence,
         onset_ms: if container.rising_ms == 0 { unix_ms } else { container.rising_ms },
         evidence,
-        reasoning: format!("{}: {} (persistence {persistence:.2}, against {against})", signature.kind.word(), signature.stated),
+        reasoning: format!(
+            "{}: {} (persistence {persistence:.2}, against {against}{})",
+            signature.kind.word(),
+            signature.stated,
+            if view.widened { ", widened: it rolls out, and this is a ticket at most" } else { "" }
+        ),
     })
 }
 

@@ -27,10 +27,12 @@ mod pods;
 mod prior;
 mod processes;
 mod restore;
+mod rollout;
 mod signature;
 mod silence;
 mod thresholds;
 mod trend;
+pub mod vector;
 mod view;
 
 pub use claims::Unclaimed;

@@ -22,6 +22,8 @@ pub struct View<'a> {
     /// File-system space that the node loses, bytes per second.
     pub node_fs_loss: f32,
     pub ready_s: f32,
+    /// The workload rolls out: the band is as wide as a young one's.
+    pub widened: bool,
     /// Below 1 the levels of the cold start speak only that much.
     pub cold_weight: f32,
 }
@@ -59,7 +61,15 @@ impl View<'_> {
     pub fn beyond(&self, place: usize) -> Option<f32> {
         let y = self.container.known(place)?;
         let track = self.baseline.track(place);
-        self.baseline.ready(place, self.ready_s).then(|| y - track.high() - track.margin(self.ready_s))
+        let margin = if self.widened { t::MARGIN_YOUNG } else { track.margin(self.ready_s) };
+        self.baseline.ready(place, self.ready_s).then(|| y - track.high() - margin)
+    }
+
+    /// Distance from the band in log space: above it positive, below it negative, 0 within; `None` without a baseline.
+    pub fn off(&self, feature: Feature) -> Option<f32> {
+        let y = self.container.known(feature as usize).filter(|_| self.ready(feature))?;
+        let track = self.baseline.track(feature as usize);
+        Some((y - track.high()).max(0.0) + (y - track.low()).min(0.0))
     }
 
     /// How far beyond normal a feature is, 0 to 1: against the own baseline where it serves, else against cold levels.

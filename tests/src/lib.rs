@@ -13,4 +13,5 @@ pub mod name_server;
 pub mod prerequisite;
 pub mod process;
 pub mod sink;
+pub mod station;
 pub mod tree;

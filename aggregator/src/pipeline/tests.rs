@@ -517,6 +517,31 @@ fn a_pod_that_the_api_server_tells_late_renames_and_one_that_it_forgets_does_not
 }
 
 #[test]
+fn a_new_template_holds_the_workload_off() {
+    let of_template = |name: &str, hash: &str| {
+        let mut pod = pod("n", &format!("uid-of-{name}"), &[("app", &format!("container-of-{name}"))]);
+        let owner = serde_json::json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true});
+        pod["metadata"]["name"] = name.into();
+        pod["metadata"]["labels"] = serde_json::json!({"controller-revision-hash": hash});
+        pod["metadata"]["ownerReferences"] = serde_json::json!([owner]);
+        pod
+    };
+    let kubernetes = listed("n", "other-uid", &[]);
+    kubernetes.tell(of_template("db-0", "1"), START);
+    let mut pipeline = pipeline(Identity::default().with_kubernetes(Some(Arc::clone(&kubernetes))));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    let added = v1::ContainerAdded { container_id: "container-of-db-0".into(), ..of_pod("uid-of-db-0") };
+    pipeline.take(Work::Opened(peer, vec![added]));
+    pipeline.tick(START + 1_000, 1);
+    let before = (pipeline.counters.rollouts.get(), pipeline.counters.hold_offs.get());
+
+    kubernetes.tell(of_template("db-1", "2"), START + 2_000);
+    (2..12).for_each(|second| pipeline.tick(START + second * 1_000, second as u64));
+
+    assert_eq!((before, pipeline.counters.rollouts.get(), pipeline.counters.hold_offs.get()), ((0, 0), 1, 1));
+}
+
+#[test]
 fn the_silence_of_a_cordoned_node_is_meant() {
     let kubernetes = listed("n", "u", &[]);
     kubernetes.node("n", true);

@@ -10,6 +10,7 @@ mod limits;
 mod lookalikes;
 mod properties;
 mod restart;
+mod rollouts;
 mod shop;
 mod silence;
 mod world;

@@ -2,15 +2,13 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::AsFd,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use vedette_range::{
@@ -33,10 +31,9 @@ use vedette_range::{
     schedule::Schedule,
 };
 use vedette_tests::{
-    aggregator::Aggregator,
-    apiserver::{ApiServer, tokens::Wanted},
+    apiserver::tokens::Wanted,
     checkout, name_server, prerequisite, process,
-    process::Process,
+    station::{Station, within},
 };
 
 use super::kubelet::{self, Volumes};
@@ -45,8 +42,6 @@ use super::kubelet::{self, Volumes};
 const AGGREGATOR: &str = "vedette-aggregator.vedette.svc.cluster.local";
 const NAMESPACE: &str = "vedette-agent";
 const NODE: &str = "worker-7";
-/// Where a pod finds the API server's word on who the aggregator is.
-const CA: &str = "vedette-ca";
 /// For anything that must come to pass, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Bits of the run's network.
@@ -65,15 +60,6 @@ fn object(kind: &str, name: &str) -> Value {
     objects.find(|object| object["kind"] == kind && object["metadata"]["name"].as_str().unwrap().starts_with(name)).unwrap()
 }
 
-/// Runs this on a thread in a pod's network.
-pub fn in_network<T: Send + 'static>(network: &PodNetwork, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
-    let namespace = fs::File::open(network.path()).unwrap();
-    std::thread::spawn(move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        work()
-    })
-}
-
 /// The agent's pod, running.
 pub struct AgentPod {
     pub uid: String,
@@ -86,10 +72,8 @@ pub struct AgentPod {
 /// A node: a site of the range, an aggregator beside it, and a stand-in for the API server that the aggregator asks.
 pub struct Node {
     pub site: Arc<Site>,
-    server: ApiServer,
-    aggregator: Arc<Aggregator>,
-    /// Where the aggregator and the name server are.
-    station: PodNetwork,
+    /// Where the name server is too.
+    station: Station,
     /// Where the agent is.
     place: PodNetwork,
     runtime: RuntimeServiceClient<Channel>,
@@ -120,15 +104,12 @@ impl Node {
         import(&socket, &image, ImageServiceClient::new(channel.clone())).await;
 
         serve_names(&station);
-        let listener = in_network(&station, || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).join().unwrap();
-        let server = ApiServer::start_on(listener).await.unwrap();
-        server.empty_config_map(NAMESPACE, CA);
-        let kubeconfig = server.kubeconfig(folder.path()).unwrap();
-        let aggregator = start_aggregator(folder.path(), &station, &kubeconfig);
+        let identity_file = folder.path().join("identity.jsonl");
+        let station = Station::start(folder.path(), station, |kubeconfig| settings(&identity_file, kubeconfig)).await.unwrap();
         let schedule = Mutex::new(Schedule::default());
         let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) });
         let runtime = RuntimeServiceClient::new(channel);
-        Some(Self { site, server, aggregator: Arc::new(aggregator), station, place, runtime, folder })
+        Some(Self { site, station, place, runtime, folder })
     }
 
     /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there.
@@ -138,16 +119,15 @@ impl Node {
         let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "vedette-agent", "uid": "d-1", "controller": true});
         let metadata = json!({"namespace": NAMESPACE, "name": name, "uid": uid, "ownerReferences": [owner]});
         let spec = json!({"nodeName": NODE, "serviceAccountName": pod["serviceAccountName"], "containers": pod["containers"]});
-        self.server.set("pods", json!({"metadata": metadata, "spec": spec}));
-        let token = self.server.issue(&Wanted {
+        self.station.server.set("pods", json!({"metadata": metadata, "spec": spec}));
+        let token = self.station.server.issue(&Wanted {
             namespace: NAMESPACE,
             account: pod["serviceAccountName"].as_str().unwrap(),
             audience: "vedette-aggregator",
             seconds: 3_600,
             pod: Some((&name, &uid)),
         });
-        self.until("the CA is published", || self.server.config_map(NAMESPACE, CA, "ca.crt").is_some()).await;
-        let ca = self.server.config_map(NAMESPACE, CA, "ca.crt").unwrap();
+        let ca = self.station.ca().unwrap();
         let settings = object("ConfigMap", "vedette-agent-");
         let settings = settings["data"]["agent.toml"].as_str().unwrap();
         let files = [("config", "agent.toml", settings), ("ca", "ca.crt", &ca), ("token", "token", &token)];
@@ -165,7 +145,7 @@ impl Node {
         cni::offer(&home.join("containerd/cni/pods"), &place, PREFIX).unwrap();
         let logs = home.join("containerd/logs");
         let plain = cri::sandbox(&place, self.site.cgroups.root(), &logs);
-        let config = kubelet::sandbox(&pod, plain, &self.station.address.to_string(), NAMESPACE);
+        let config = kubelet::sandbox(&pod, plain, &self.station.network.address.to_string(), NAMESPACE);
         let mut runtime = self.runtime.clone();
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()) };
         let sandbox = runtime.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id;
@@ -185,14 +165,14 @@ impl Node {
         let port = container["ports"].as_array().unwrap().iter().find(|port| port["name"] == get["port"]).unwrap();
         let port = u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap();
         let (address, path) = (SocketAddr::from((self.place.address, port)), get["path"].as_str().unwrap().to_owned());
-        in_network(&self.station, move || matches!(process::get(address, &path), Ok((200, _)))).join().unwrap()
+        within(&self.station.network, move || matches!(process::get(address, &path), Ok((200, _)))).unwrap()
     }
 
     /// Waits for something that must come to pass.
     pub async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let started = Instant::now();
         while !holds() {
-            assert!(started.elapsed() < LIMIT, "never: {what}\n{}", self.aggregator.process.log());
+            assert!(started.elapsed() < LIMIT, "never: {what}\n{}", self.station.aggregator.process.log());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -205,29 +185,19 @@ impl Node {
             if right(number) {
                 return;
             }
-            assert!(started.elapsed() < LIMIT, "{sql} gives {number}\n{}", self.aggregator.process.log());
+            assert!(started.elapsed() < LIMIT, "{sql} gives {number}\n{}", self.station.aggregator.process.log());
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
-    /// The rows that a SELECT gives.
-    async fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
-        let (aggregator, sql) = (Arc::clone(&self.aggregator), sql.to_owned());
-        let asked = in_network(&self.station, move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(aggregator.sql(&sql)).unwrap()
-        });
-        tokio::task::spawn_blocking(move || asked.join().unwrap()).await.unwrap()
-    }
-
     /// The one number that a SELECT gives; nothing counts as 0.
     pub async fn number(&self, sql: &str) -> i64 {
-        self.rows(sql).await[0][0].as_i64().unwrap_or(0)
+        self.station.number(sql).await.unwrap()
     }
 
     /// The texts that a SELECT gives.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
-        self.rows(sql).await.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect()
+        self.station.sql(sql).await.unwrap().iter().map(|row| row[0].as_str().unwrap().to_owned()).collect()
     }
 
     /// CPU time of a container so far, as the kernel has it, microseconds.
@@ -324,25 +294,16 @@ async fn import(socket: &Path, image: &Path, mut images: ImageServiceClient<Chan
 /// A name server of the cluster: it knows the aggregator.
 fn serve_names(station: &PodNetwork) {
     let address = station.address;
-    let socket = in_network(station, move || UdpSocket::bind((address, 53)).unwrap()).join().unwrap();
+    let socket = within(station, move || UdpSocket::bind((address, 53)).unwrap()).unwrap();
     std::thread::spawn(move || name_server::serve(&socket, AGGREGATOR, address));
 }
 
-/// An aggregator with the configuration of its manifest, but for where its data, identities and API server are.
-fn start_aggregator(folder: &Path, station: &PodNetwork, kubeconfig: &Path) -> Aggregator {
+/// The configuration of the aggregator's manifest, but for where identities and the API server are.
+fn settings(identities: &Path, kubeconfig: &Path) -> String {
     let settings = object("ConfigMap", "vedette-aggregator-");
     let text = settings["data"]["aggregator.toml"].as_str().unwrap();
     let watched = "[kubernetes]\n";
     assert!(text.contains(watched), "{text}");
     let text = text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"));
-    let text = format!("data_dir = {:?}\n{text}\n[identity]\nfile = {:?}\n", folder.join("data"), folder.join("identity.jsonl"));
-    fs::write(folder.join("aggregator.toml"), text).unwrap();
-    let network = format!("--net={}", station.path()).into();
-    let program = checkout::binary("vedette-aggregator").into_os_string();
-    let arguments = [network, "--".into(), program, "--config".into(), folder.join("aggregator.toml").into_os_string()];
-    let mut process = Process::start_program(Path::new("nsenter"), arguments, folder).unwrap();
-    let (grpc, http) = (SocketAddr::from((station.address, 7443)), SocketAddr::from((station.address, 9444)));
-    let ready = || in_network(station, move || matches!(process::get(http, "/readyz"), Ok((200, _)))).join().unwrap();
-    process.wait_for("readyz answers 200", LIMIT, ready).unwrap();
-    Aggregator { process, folder: folder.to_owned(), grpc, http }
+    format!("{text}\n[identity]\nfile = {identities:?}\n")
 }
