@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long `turn` waits for the first process to have started its program.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Stands for the container's own program where it may be one among others.
+pub const OWN: &str = "own";
+
 /// What a container runs, life after life.
 #[derive(clap::Args, Debug)]
 pub struct KeepArgs {
@@ -40,7 +43,7 @@ pub struct TurnArgs {
     /// The file that `keep` reads
     #[arg(long)]
     book: PathBuf,
-    /// As for `keep`
+    /// As for `keep`; `own` stands for the container's own program, which then stays
     #[arg(long = "life", required = true)]
     lives: Vec<String>,
     /// For how long; then the container's own programs have their turn again
@@ -51,8 +54,8 @@ pub struct TurnArgs {
 /// The file: what is written down of one pod's lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 struct Book {
-    /// Programs that have their turn, one per life; empty: the container's own.
-    lives: Vec<Vec<String>>,
+    /// Programs that have their turn, one per life, `None` for the container's own; empty: nothing but those.
+    lives: Vec<Option<Vec<String>>>,
     /// Lives of these so far.
     begun: usize,
     /// When the container's own have their turn again, Unix milliseconds; 0: never.
@@ -86,10 +89,14 @@ impl Book {
         if !is_on {
             self.lives.clear();
         }
-        let (lives, begun) = if is_on { (&self.lives[..], &mut self.begun) } else { (own, &mut self.own_begun) };
-        let program = lives.get(*begun).or(lives.last())?.clone();
-        *begun += 1;
-        Some((program, is_on.then_some(self.until_unix_ms)))
+        let other = self.lives.get(self.begun).or(self.lives.last()).cloned().flatten();
+        self.begun += 1;
+        if let Some(program) = other {
+            return Some((program, Some(self.until_unix_ms)));
+        }
+        let program = own.get(self.own_begun).or(own.last())?.clone();
+        self.own_begun += 1;
+        Some((program, None))
     }
 }
 
@@ -99,7 +106,7 @@ impl Book {
 /// When the book cannot be read or written, or the program cannot be started.
 pub fn keep(args: &KeepArgs) -> io::Result<ExitCode> {
     orphans::take_away();
-    let own = programs(&args.lives)?;
+    let own: Vec<_> = programs(&args.lives)?.into_iter().flatten().collect();
     let mut book = Book::read(&args.book)?;
     let (program, until_unix_ms) = book.next(&own, now_unix_ms()).ok_or_else(|| io::Error::other("there is no program"))?;
     let mut child = Command::new(std::env::current_exe()?).args(&program).spawn()?;
@@ -143,9 +150,10 @@ pub fn turn(args: &TurnArgs) -> io::Result<()> {
     Ok(())
 }
 
-fn programs(lives: &[String]) -> io::Result<Vec<Vec<String>>> {
-    let one = |text: &String| serde_json::from_str(text).map_err(|error| io::Error::other(format!("--life {text}: {error}")));
-    lives.iter().map(one).collect()
+fn programs(lives: &[String]) -> io::Result<Vec<Option<Vec<String>>>> {
+    let wrong = |text: &str, error| io::Error::other(format!("--life {text}: {error}"));
+    let one = |text: &String| serde_json::from_str(text).map(Some).map_err(|error| wrong(text, error));
+    lives.iter().map(|text| if text == OWN { Ok(None) } else { one(text) }).collect()
 }
 
 /// Of a life before, only the number is left, and it may be somebody else's by now.
@@ -181,7 +189,7 @@ mod tests {
     #[test]
     fn others_have_their_turn_for_a_while_and_then_its_own_go_on() {
         let own = [program("web")];
-        let mut book = Book { lives: vec![program("fail")], until_unix_ms: 100, ..Book::default() };
+        let mut book = Book { lives: vec![Some(program("fail"))], until_unix_ms: 100, ..Book::default() };
 
         let run: Vec<_> = [10, 99, 100, 50].map(|now| book.next(&own, now).unwrap()).into();
 
@@ -190,10 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn its_own_among_others_stays_where_they_would_be_ended() {
+        let own = [program("web")];
+        let mut book = Book { lives: vec![Some(program("fail")), None], until_unix_ms: 100, ..Book::default() };
+
+        let run: Vec<_> = (0..3).map(|_| book.next(&own, 10).unwrap()).collect();
+
+        assert_eq!(run, [(program("fail"), Some(100)), (program("web"), None), (program("web"), None)]);
+    }
+
+    #[test]
     fn a_book_outlives_its_reader_and_a_broken_one_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("book");
-        let book = Book { lives: vec![program("fail")], begun: 2, until_unix_ms: 9, own_begun: 1, present: Some(7) };
+        let book = Book { lives: vec![Some(program("fail")), None], begun: 2, until_unix_ms: 9, own_begun: 1, present: Some(7) };
 
         assert_eq!(Book::read(&path).unwrap(), Book::default());
         book.write(&path).unwrap();

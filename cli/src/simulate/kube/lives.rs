@@ -119,7 +119,8 @@ mod tests {
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
         note(&mut lives, &pod(1, waiting, terminated("two", "1970-01-01T00:00:04Z", "1970-01-01T00:00:04Z", 137)));
 
-        let told: Vec<_> = lives.iter().map(|life| (life.container_id.as_str(), life.born_unix_ms, life.gone_unix_ms, life.failed)).collect();
+        let told: Vec<_> =
+            lives.iter().map(|life| (life.container_id.as_str(), life.born_unix_ms, life.gone_unix_ms, life.failed)).collect();
         assert_eq!(told, [("now", 1_000, 3_999, true), ("two", 4_000, 4_999, true)]);
     }
 

@@ -18,6 +18,7 @@ use vedette_range::plan::timeline::{Bursts, Episode, Timeline, Workload, in_orde
 use vedette_range::pod::random_hex;
 use vedette_range::run::record::Subject;
 use vedette_range::schedule::PodRecord;
+use vedette_range::turns::OWN as OWN_LIFE;
 
 use super::lives;
 use super::objects::{Owner, PodPlan, Role, WORK};
@@ -141,20 +142,15 @@ impl Members {
         Ok(member)
     }
 
-    /// Waits until a new pod runs where it may be sent to; whether it does before an instant.
-    pub async fn runs(&self, member: &Member, sends: bool, until: Instant) -> Result<bool, Stop> {
-        match self.watching.running(&member.name, until.saturating_duration_since(Instant::now())).await {
-            Ok(pod) => {
-                let address = address(&pod).unwrap_or_default();
-                self.note_address(&member.subject.pod_uid, address);
-                if sends {
-                    in_block(&member.name, address)?;
-                }
-                Ok(true)
-            }
-            Err(_) if Instant::now() >= until => Ok(false),
-            Err(stop) => Err(stop),
+    /// Waits until a new pod has an address, before an instant, and whether that may be sent from.
+    pub async fn settle(&self, member: &Member, sends: bool, until: Instant) -> Result<(), Stop> {
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(address) = self.watching.addressed(&member.name, left).await? else { return Ok(()) };
+        self.note_address(&member.subject.pod_uid, &address);
+        if sends {
+            in_block(&member.name, &address)?;
         }
+        Ok(())
     }
 
     /// Stops and forgets the pods of one owner.
@@ -198,19 +194,14 @@ impl Members {
         members.get(index % members.len()).cloned()
     }
 
-    /// The workload's ordinary program in a pod, or else another that is `own`.
-    pub fn lives(&self, member: &Member, lives: &[Life], own: Option<&Program>, room: &str, seconds: u64) -> anyhow::Result<Vec<String>> {
-        let owner = &member.subject.owner_name;
-        let ordinary = self.workload(owner).ok().map(|workload| &workload.program).or(own);
-        let one = |life: &Life| {
-            let start = match life {
-                Life::Own => {
-                    let program = ordinary.with_context(|| format!("{owner} has no ordinary program (new_pods.program)"))?;
-                    Start { program, work: WORK, seconds: FOREVER_SECONDS, bursts: None }
-                }
-                Life::Other(program) => Start { program, work: room, seconds, bursts: None },
-            };
-            anyhow::Ok(serde_json::to_string(&self.program(member, start)?)?)
+    /// What has its turn in a pod that runs, life after life, as `vedette-range turn` takes it.
+    pub fn lives(&self, member: &Member, lives: &[Life], room: &str, seconds: u64) -> anyhow::Result<Vec<String>> {
+        let one = |life: &Life| match life {
+            Life::Own => Ok(OWN_LIFE.to_owned()),
+            Life::Other(program) => {
+                let program = self.program(member, Start { program, work: room, seconds, bursts: None })?;
+                anyhow::Ok(serde_json::to_string(&program)?)
+            }
         };
         lives.iter().map(one).collect()
     }

@@ -126,9 +126,7 @@ impl Names {
     /// Nothing in or out; then pods of the run among each other; then the one that the probe must not reach: it would be let in, so that
     /// silence is the sender's policy and no other's.
     pub fn policies(&self) -> [Value; 3] {
-        let one = |name: &str, spec: Value| {
-            json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": self.metadata(name), "spec": spec})
-        };
+        let one = |name: &str, spec: Value| json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": self.metadata(name), "spec": spec});
         let role = |role: Role| json!({"matchLabels": {ROLE: role.word()}});
         let among = json!([{"podSelector": role(Role::Pod)}]);
         [
@@ -160,9 +158,7 @@ impl Names {
         // None of it is ever started: no replicas, no such node, suspended.
         let (api_version, spec) = match kind {
             OwnerKind::Deployment => ("apps/v1", json!({"replicas": 0, "paused": true, "selector": never, "template": template})),
-            OwnerKind::StatefulSet => {
-                ("apps/v1", json!({"replicas": 0, "serviceName": name, "selector": never, "template": template}))
-            }
+            OwnerKind::StatefulSet => ("apps/v1", json!({"replicas": 0, "serviceName": name, "selector": never, "template": template})),
             OwnerKind::DaemonSet => {
                 let mut template = template;
                 template["spec"]["nodeSelector"] = json!({"vedette-range/never": "true"});

@@ -56,8 +56,7 @@ pub async fn probe(site: &Site, watching: &Watching) -> Result<(), Stop> {
 }
 
 async fn make(site: &Site, name: &str, role: Role, args: Vec<String>) -> Result<(), Stop> {
-    let plan =
-        PodPlan { name, container: name, owner: None, role, limits: Limits::default(), args, seconds: DEADLINE, restarts: false };
+    let plan = PodPlan { name, container: name, owner: None, role, limits: Limits::default(), args, seconds: DEADLINE, restarts: false };
     site.create("pods", site.names.pod(plan, "")).await.map(drop)
 }
 
@@ -68,7 +67,10 @@ fn verdict(code: i32, said: &str) -> Result<(), Stop> {
         0 => Ok(()),
         THROUGH => refused("this cluster does not enforce network policies: a pod reached what its policy forbids".to_owned()),
         UNREACHED => refused("cannot tell whether this cluster enforces network policies: pods do not reach each other at all".to_owned()),
-        _ => refused(format!("cannot tell whether this cluster enforces network policies: the probe failed ({code}): {}", escaped(said.trim()))),
+        _ => refused(format!(
+            "cannot tell whether this cluster enforces network policies: the probe failed ({code}): {}",
+            escaped(said.trim())
+        )),
     }
 }
 

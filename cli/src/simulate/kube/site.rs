@@ -179,9 +179,8 @@ mod tests {
 
     #[test]
     fn a_namespace_is_ours_by_its_label_alone() {
-        let run = |labels: Value| {
-            run_of(&serde_json::from_value(json!({"metadata": {"name": "vedette-range", "labels": labels}})).unwrap())
-        };
+        let run =
+            |labels: Value| run_of(&serde_json::from_value(json!({"metadata": {"name": "vedette-range", "labels": labels}})).unwrap());
 
         assert_eq!(run(json!({objects::OURS.0: objects::OURS.1, objects::RUN: "r7"})), Some("r7".to_owned()));
         assert_eq!(run(json!({objects::OURS.0: "helm", objects::RUN: "r7"})), None);

@@ -101,6 +101,20 @@ impl Watching {
         self.until(name, limit, said, late).await
     }
 
+    /// Waits until a pod has an address; `None`: it has none in time. What it runs may have ended already.
+    pub async fn addressed(&self, name: &str, limit: Duration) -> Result<Option<String>, Stop> {
+        let said = |pod: &Pod| match hopeless(pod) {
+            Some(why) => Some(Err(Stop::new(Exit::Failure, format!("pod {name} cannot run: {}", escaped(&why))))),
+            None => address(pod).map(|address| Ok(Some(address.to_owned()))),
+        };
+        let until = Instant::now() + limit;
+        let late = |_: Option<&Pod>| Stop::new(Exit::Failure, format!("pod {name} has no address after {} s", limit.as_secs()));
+        match self.until(name, limit, said, late).await {
+            Err(_) if Instant::now() >= until => Ok(None),
+            settled => settled,
+        }
+    }
+
     /// Waits until a pod's container ended for good; gives its exit code and what it said last.
     pub async fn ended(&self, name: &str, limit: Duration) -> Result<(i32, String), Stop> {
         let said = |pod: &Pod| {
@@ -239,7 +253,8 @@ fn hopeless(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let waiting = |reason: &str, message: Option<&String>| {
         let message = message.map_or_else(String::new, |message| format!(": {message}"));
-        let hint = if reason.contains("Image") { "; load the image into the cluster (docs/lab.md), or name another by --image" } else { "" };
+        let hint =
+            if reason.contains("Image") { "; load the image into the cluster (docs/lab.md), or name another by --image" } else { "" };
         format!("{reason}{message}{hint}")
     };
     let of_container = lives::statuses(pod).iter().find_map(|status| {
@@ -291,7 +306,8 @@ mod tests {
     fn what_went_while_nobody_watched_is_noticed_by_the_next_list() {
         let mut known = Known::default();
         let state = json!({"running": {"startedAt": "1970-01-01T00:00:01Z"}});
-        let status = json!({"name": "web", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state, "containerID": "x://a"});
+        let status =
+            json!({"name": "web", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state, "containerID": "x://a"});
         known.note(pod(json!({"podIP": "10.213.1.2", "containerStatuses": [status]})));
 
         known.end_all_but(&[]);
