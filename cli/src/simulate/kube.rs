@@ -24,6 +24,7 @@ use vedette_range::labels::{self, MAX_LABELS};
 use vedette_range::now_unix_ms;
 use vedette_range::plan::table;
 use vedette_range::plan::timeline::{Moment, Timeline};
+use vedette_range::plan::values::Length;
 use vedette_range::pod::random_hex;
 use vedette_range::run::PlanArgs;
 use vedette_range::schedule::{PhaseRecord, Schedule};
@@ -122,7 +123,7 @@ fn timeline(args: &SimulateArgs) -> Result<Timeline, Stop> {
     if let Some((flag, _)) = unfit.into_iter().find(|(_, given)| *given) {
         return Err(Stop::usage(format!("{flag} is for runs on this machine: in a cluster the API server knows the pods")));
     }
-    let warm_up = args.warm_up.as_deref().map(str::parse).transpose();
+    let warm_up = args.warm_up.as_deref().map(str::parse::<Length>).transpose();
     let plan = PlanArgs {
         plan: args.plan.clone().unwrap_or_default(),
         seed: args.seed,
@@ -268,7 +269,7 @@ impl Run {
         if whole {
             self.label(labels::of_ordinary_work(&schedule)).await?;
         }
-        Ok(stopped?)
+        stopped.map_err(Into::into)
     }
 
     /// Gives labels to the aggregator, if anybody wants them.

@@ -75,7 +75,8 @@ fn begun<'a>(lives: &'a mut Vec<Life>, pod_uid: &str, container: &str, id: &str,
         });
         Some(lives.len() - 1)
     });
-    place.map(|place| &mut lives[place])
+    let place = place?;
+    Some(&mut lives[place])
 }
 
 fn note_end(lives: &mut Vec<Life>, pod_uid: &str, container: &str, ended: &ContainerStateTerminated) {

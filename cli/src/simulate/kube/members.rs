@@ -226,7 +226,7 @@ impl Members {
             host_namespace: "0".to_owned(),
             seconds: start.seconds,
             bursts: start.bursts,
-            address: &|owner| facing(owner).map(|address| address.to_string()),
+            address: &|owner: &str| facing(owner).map(|address| address.to_string()),
         };
         let mut arguments = vec!["behave".to_owned()];
         arguments.extend(start.program.arguments(&around).map_err(anyhow::Error::msg)?);

@@ -108,7 +108,7 @@ impl Site {
         }
     }
 
-    async fn post(&self, plural: &str, object: Value) -> kube::Result<DynamicObject> {
+    async fn post(&self, plural: &str, object: Value) -> Result<DynamicObject, kube::Error> {
         let resource = resource(plural, &object);
         let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
         let objects: Api<DynamicObject> = match &object.metadata.namespace {

@@ -135,7 +135,8 @@ impl Watching {
         let until = Instant::now() + limit;
         loop {
             changes.mark_unchanged();
-            if lock(&self.known).pods.get(name).is_none_or(|seen| seen.gone) {
+            // One that nobody was told of yet is not gone.
+            if lock(&self.known).pods.get(name).is_some_and(|seen| seen.gone) {
                 return true;
             }
             if timeout_at(until, changes.changed()).await.is_err() {
