@@ -40,12 +40,26 @@ pub struct Settings {
     pub image: String,
 }
 
+/// One life of a container as it really was, by the clock of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lived {
+    /// Its pod.
+    pub pod: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// It began, Unix milliseconds.
+    pub start_unix_ms: i64,
+    /// It ended; 0: it goes on.
+    pub end_unix_ms: i64,
+}
+
 /// Whoever runs the pods.
 pub struct Kubelet {
     settings: Settings,
     folder: tempfile::TempDir,
     pods: Mutex<HashMap<String, Arc<Running>>>,
     given: AtomicU64,
+    lived: Mutex<Vec<Lived>>,
 }
 
 /// One pod that it runs.
@@ -98,10 +112,17 @@ impl ApiServer {
     /// Where there is no room for what they write.
     pub fn run_pods(&self, settings: Settings) -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
-        let kubelet = Arc::new(Kubelet { settings, folder, pods: Mutex::default(), given: AtomicU64::new(0) });
+        let kubelet = Arc::new(Kubelet { settings, folder, pods: Mutex::default(), given: AtomicU64::new(0), lived: Mutex::default() });
         *self.shared.kubelet.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kubelet));
         tokio::spawn(look_after(Arc::clone(&self.shared), kubelet));
         Ok(())
+    }
+
+    /// Every life of a container so far, oldest first.
+    #[must_use]
+    pub fn lived(&self) -> Vec<Lived> {
+        let kubelet = self.shared.kubelet.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kubelet.map(|kubelet| kubelet.lived.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 }
 
@@ -113,6 +134,19 @@ impl Kubelet {
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Running>>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begun(&self, pod: &Running, id: &str) {
+        let id = id.trim_start_matches("containerd://").to_owned();
+        let lived = Lived { pod: pod.name.clone(), id, start_unix_ms: now_unix_ms(), end_unix_ms: 0 };
+        self.lived.lock().unwrap_or_else(PoisonError::into_inner).push(lived);
+    }
+
+    fn ended(&self, id: &str) {
+        let mut lived = self.lived.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(life) = lived.iter_mut().find(|life| id.ends_with(&life.id)) {
+            life.end_unix_ms = now_unix_ms();
+        }
     }
 
     fn next(&self) -> u64 {
@@ -174,6 +208,7 @@ async fn run(shared: Arc<Shared>, kubelet: Arc<Kubelet>, pod: Arc<Running>) {
     loop {
         let id = format!("containerd://{:064x}", (u128::from(kubelet.next()) << 64) | u128::from(std::process::id()));
         let started = now();
+        kubelet.begun(&pod, &id);
         pod.lives.send_replace(true);
         pod.tell(&shared, "Running", json!({"running": {"startedAt": started}}), &last, restarts, &id);
         let code = tokio::select! {
@@ -181,6 +216,7 @@ async fn run(shared: Arc<Shared>, kubelet: Arc<Kubelet>, pod: Arc<Running>) {
             () = pod.wait_until_it_leaves() => KILLED,
         };
         pod.lives.send_replace(false);
+        kubelet.ended(&id);
         let ended =
             json!({"terminated": {"containerID": id, "startedAt": started, "finishedAt": now(), "exitCode": code, "reason": "Error"}});
         let for_ever = pod.spec["restartPolicy"] == "Always";
