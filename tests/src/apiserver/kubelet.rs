@@ -136,16 +136,16 @@ impl Kubelet {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begun(&self, pod: &Running, id: &str) {
+    fn begun(&self, pod: &Running, id: &str, start_unix_ms: i64) {
         let id = id.trim_start_matches("containerd://").to_owned();
-        let lived = Lived { pod: pod.name.clone(), id, start_unix_ms: now_unix_ms(), end_unix_ms: 0 };
+        let lived = Lived { pod: pod.name.clone(), id, start_unix_ms, end_unix_ms: 0 };
         self.lived.lock().unwrap_or_else(PoisonError::into_inner).push(lived);
     }
 
-    fn ended(&self, id: &str) {
+    fn ended(&self, id: &str, end_unix_ms: i64) {
         let mut lived = self.lived.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(life) = lived.iter_mut().find(|life| id.ends_with(&life.id)) {
-            life.end_unix_ms = now_unix_ms();
+            life.end_unix_ms = end_unix_ms;
         }
     }
 
@@ -207,8 +207,9 @@ async fn run(shared: Arc<Shared>, kubelet: Arc<Kubelet>, pod: Arc<Running>) {
     let (mut restarts, mut last) = (0, Value::Null);
     loop {
         let id = format!("containerd://{:064x}", (u128::from(kubelet.next()) << 64) | u128::from(std::process::id()));
-        let started = now();
-        kubelet.begun(&pod, &id);
+        let start_unix_ms = now_unix_ms();
+        let started = rfc3339(start_unix_ms);
+        kubelet.begun(&pod, &id, start_unix_ms);
         pod.lives.send_replace(true);
         pod.tell(&shared, "Running", json!({"running": {"startedAt": started}}), &last, restarts, &id);
         let code = tokio::select! {
@@ -216,9 +217,11 @@ async fn run(shared: Arc<Shared>, kubelet: Arc<Kubelet>, pod: Arc<Running>) {
             () = pod.wait_until_it_leaves() => KILLED,
         };
         pod.lives.send_replace(false);
-        kubelet.ended(&id);
+        let end_unix_ms = now_unix_ms();
+        kubelet.ended(&id, end_unix_ms);
+        let finished = rfc3339(end_unix_ms);
         let ended =
-            json!({"terminated": {"containerID": id, "startedAt": started, "finishedAt": now(), "exitCode": code, "reason": "Error"}});
+            json!({"terminated": {"containerID": id, "startedAt": started, "finishedAt": finished, "exitCode": code, "reason": "Error"}});
         let for_ever = pod.spec["restartPolicy"] == "Always";
         if *pod.leaves.borrow() || !for_ever {
             pod.tell(&shared, if code == 0 { "Succeeded" } else { "Failed" }, ended, &last, restarts, &id);
