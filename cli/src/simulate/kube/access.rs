@@ -47,3 +47,32 @@ async fn is_denied(client: &Client, namespace: &str, group: &str, resource: &str
     // Whoever may not ask learns it from the deed.
     answer.ok().and_then(|answer| answer.status).is_some_and(|status| !status.allowed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_docs_give_a_person_exactly_what_a_run_takes() {
+        let docs = include_str!("../../../../docs/lab.md");
+        let block = docs.split("```yaml\n").find(|block| block.contains("kind: ClusterRole")).unwrap();
+        let role: Value = serde_norway::from_str(block.split("```").next().unwrap()).unwrap();
+        let list = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+
+        let mut given = BTreeSet::new();
+        for rule in role["rules"].as_array().unwrap() {
+            for resource in list(&rule["resources"]) {
+                given.extend(list(&rule["verbs"]).into_iter().map(|verb| (list(&rule["apiGroups"])[0].clone(), resource.clone(), verb)));
+            }
+        }
+
+        let needs = NEEDS.iter().flat_map(|(group, resource, verbs)| {
+            verbs.iter().map(move |verb| ((*group).to_owned(), (*resource).to_owned(), (*verb).to_owned()))
+        });
+        assert_eq!(given, needs.collect());
+    }
+}
