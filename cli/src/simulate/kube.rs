@@ -95,8 +95,8 @@ pub async fn run(args: &SimulateArgs, connect: &ConnectArgs) -> anyhow::Result<E
     while let Ok(word) = said.try_recv() {
         shown(&mut course, word);
     }
-    let left = crate::progress::waiting("removing the namespace", site.leave()).await;
     course.end();
+    let left = crate::progress::waiting("removing the namespace", site.leave()).await;
     match (played.and(finished), left) {
         (Ok(()), Ok(())) => Ok(Exit::Ok.into()),
         (Err(error), Ok(())) => Err(error),

@@ -14,10 +14,6 @@ pub const NEEDS: &[(&str, &str, &[&str])] = &[
     // A WebSocket begins as a GET; newer API servers want `create` as well.
     ("", "pods/exec", &["get", "create"]),
     ("apps", "deployments", &["create"]),
-    ("apps", "statefulsets", &["create"]),
-    ("apps", "daemonsets", &["create"]),
-    ("batch", "jobs", &["create"]),
-    ("batch", "cronjobs", &["create"]),
 ];
 
 /// What is missing, such as `create on pods/exec`; nothing where the API server does not answer such questions.

@@ -12,7 +12,6 @@ use vedette_range::cgroups::Limits;
 use vedette_range::guard::{MAX_NETS, Net};
 use vedette_range::now_unix_ms;
 use vedette_range::plan::act::{Doing, Life, Placement};
-use vedette_range::plan::file::OwnerKind;
 use vedette_range::plan::program::{Program, Surroundings};
 use vedette_range::plan::timeline::{Bursts, Episode, Timeline, Workload, in_order};
 use vedette_range::pod::random_hex;
@@ -20,8 +19,9 @@ use vedette_range::run::record::Subject;
 use vedette_range::schedule::PodRecord;
 use vedette_range::turns::OWN as OWN_LIFE;
 
+use super::able;
 use super::lives;
-use super::objects::{Owner, PodPlan, Role, WORK};
+use super::objects::{OWNER_KIND, Owner, PodPlan, Role, WORK};
 use super::probe::{START, in_block};
 use super::site::Site;
 use super::watching::{Watching, address};
@@ -73,9 +73,11 @@ pub struct Members {
     workloads: Vec<Workload>,
     /// Workloads whose programs are changed while they run.
     changing: Vec<String>,
+    /// Whether anything of the plan sends, so that addresses matter.
+    sends: bool,
     until: Instant,
     members: Mutex<HashMap<String, Vec<Arc<Member>>>>,
-    owners: Mutex<BTreeMap<String, Owner>>,
+    owners: tokio::sync::Mutex<BTreeMap<String, Owner>>,
 }
 
 /// Where a pod's lives are written down, in its own directory.
@@ -92,9 +94,10 @@ impl Members {
             watching,
             workloads: timeline.workloads.clone(),
             changing: timeline.episodes.iter().filter(changes).map(|episode| episode.owner.clone()).collect(),
+            sends: able::sends(timeline),
             until: Instant::now() + timeline.total + DEADLINE_SLACK,
             members: Mutex::default(),
-            owners: Mutex::default(),
+            owners: tokio::sync::Mutex::default(),
         }
     }
 
@@ -135,7 +138,7 @@ impl Members {
             arguments.push(self.arguments(None, 0, Start { program, work: WORK, seconds, bursts })?);
         }
         let args = if arguments.len() > 1 { kept(&arguments) } else { arguments.pop().context("it has no program")? };
-        let owner = self.owner(OwnerKind::Deployment, &episode.owner).await?;
+        let owner = self.owner(&episode.owner).await?;
         let deadline = until.saturating_duration_since(Instant::now()) + DEADLINE_SLACK;
         let member = Arc::new(self.create(&owner, 0, episode.limits, args, deadline, &random_hex(DIGITS)).await?);
         self.lock().insert(episode.owner.clone(), vec![Arc::clone(&member)]);
@@ -238,14 +241,14 @@ impl Members {
         let start = Start { program: &workload.program, work: WORK, seconds: FOREVER_SECONDS, bursts: None };
         let arguments = self.arguments(None, index, start)?;
         let args = if self.changing.contains(&workload.name) { kept(&[arguments]) } else { arguments };
-        let owner = self.owner(workload.kind, &workload.name).await?;
+        let owner = self.owner(&workload.name).await?;
         let deadline = self.until.saturating_duration_since(Instant::now());
         let mut member = self.create(&owner, index, workload.limits, args, deadline, template).await?;
         let pod = self.watching.running(&member.name, START).await?;
         let said = address(&pod).unwrap_or_default();
         self.note_address(&member.subject.pod_uid, said);
         // Of a plan without traffic nobody asks for the address.
-        member.address = said.parse().ok();
+        member.address = if self.sends { Some(in_block(&member.name, said)?) } else { said.parse().ok() };
         Ok(Arc::new(member))
     }
 
@@ -278,7 +281,7 @@ impl Members {
                 pod_uid: pod_uid.clone(),
                 namespace: self.site.names.namespace.clone(),
                 pod: name.clone(),
-                owner_kind: owner.kind.word().to_owned(),
+                owner_kind: OWNER_KIND.to_owned(),
                 owner_name: owner.name.clone(),
                 containers: vec![owner.name.clone()],
                 address: String::new(),
@@ -286,20 +289,19 @@ impl Members {
                 gone_unix_ms: 0,
             });
         });
-        let subject = Subject { pod_uid, owner_kind: owner.kind.word().to_owned(), owner_name: owner.name.clone() };
+        let subject = Subject { pod_uid, owner_kind: OWNER_KIND.to_owned(), owner_name: owner.name.clone() };
         Ok(Member { name, subject, address: None, index })
     }
 
-    /// The object that owns a workload's pods; made with the first of them.
-    async fn owner(&self, kind: OwnerKind, name: &str) -> Result<Owner, Stop> {
-        let known = self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(known) = known {
-            return Ok(known);
+    /// The object that owns a workload's pods; made with the first of them. Replicas that come at once wait for it.
+    async fn owner(&self, name: &str) -> Result<Owner, Stop> {
+        let mut owners = self.owners.lock().await;
+        if let Some(known) = owners.get(name) {
+            return Ok(known.clone());
         }
-        let plural = format!("{}s", kind.word().to_lowercase());
-        let made = self.site.create(&plural, self.site.names.owner(kind, name)).await?;
-        let owner = Owner { kind, name: name.to_owned(), uid: made.metadata.uid.unwrap_or_default() };
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), owner.clone());
+        let made = self.site.create("deployments", self.site.names.owner(name)).await?;
+        let owner = Owner { name: name.to_owned(), uid: made.metadata.uid.unwrap_or_default() };
+        owners.insert(name.to_owned(), owner.clone());
         Ok(owner)
     }
 
@@ -386,6 +388,7 @@ mod tests {
     fn lives_are_passed_on_word_by_word() {
         let args = kept(&[vec!["behave".into(), "web".into(), "--address=$(POD_IP)".into()]]);
 
-        assert_eq!(args, ["keep", "--book=/work/.lives", r#"--life=["behave","web","--address=$(POD_IP)"]"#]);
+        let book = format!("--book={}", book());
+        assert_eq!(args, ["keep", book.as_str(), r#"--life=["behave","web","--address=$(POD_IP)"]"#]);
     }
 }

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 use vedette_range::cgroups::Limits;
 use vedette_range::plan::act::Placement;
-use vedette_range::plan::file::OwnerKind;
 use vedette_range::plan::timeline::Timeline;
 
 /// On everything that a run makes, and on its namespace: whose it is.
 pub const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "vedette-simulate");
 /// Which run made it.
 pub const RUN: &str = "vedette-range/run";
+/// The kind of what owns pods.
+pub const OWNER_KIND: &str = "Deployment";
 /// What policies tell pods by; an attack's pod looks like any other.
 const ROLE: &str = "vedette-range/role";
 /// Of a pod: bad to its template, as a controller would write it, so that the aggregator sees a rollout.
@@ -55,11 +56,9 @@ impl Role {
     }
 }
 
-/// One object that owns pods by reference.
+/// What owns the pods of a workload by reference.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// Its kind.
-    pub kind: OwnerKind,
     /// Its name.
     pub name: String,
     /// What the API server calls it.
@@ -145,31 +144,24 @@ impl Names {
         ]
     }
 
-    /// An object that owns the pods of a workload by reference and starts none itself: the plan's clock does, and each pod has
-    /// arguments of its own. So the aggregator knows the workload by its name, and it goes with its pods.
-    pub fn owner(&self, kind: OwnerKind, name: &str) -> Value {
-        let never = json!({"matchLabels": {"vedette-range/of": name}});
-        let template = json!({
-            "metadata": {"labels": {"vedette-range/of": name}},
-            "spec": self.pod_spec(name, Limits::default(), vec!["behave".into(), "pause".into()]),
-        });
-        let mut job = template.clone();
-        job["spec"]["restartPolicy"] = json!("Never");
-        // None of it is ever started: no replicas, no such node, suspended.
-        let (api_version, spec) = match kind {
-            OwnerKind::Deployment => ("apps/v1", json!({"replicas": 0, "paused": true, "selector": never, "template": template})),
-            OwnerKind::StatefulSet => ("apps/v1", json!({"replicas": 0, "serviceName": name, "selector": never, "template": template})),
-            OwnerKind::DaemonSet => {
-                let mut template = template;
-                template["spec"]["nodeSelector"] = json!({"vedette-range/never": "true"});
-                ("apps/v1", json!({"selector": never, "template": template}))
-            }
-            OwnerKind::Job => ("batch/v1", json!({"parallelism": 0, "template": job})),
-            OwnerKind::CronJob => {
-                ("batch/v1", json!({"suspend": true, "schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": job}}}))
-            }
-        };
-        json!({"apiVersion": api_version, "kind": kind.word(), "metadata": self.metadata(name), "spec": spec})
+    /// A Deployment that owns the pods of a workload by reference and starts none itself: the plan's clock does, and each pod has
+    /// arguments of its own. So the aggregator knows the workload by its name. It stands for every kind of owner: the controllers of
+    /// StatefulSets, DaemonSets and Jobs look after pods themselves and would release or delete these.
+    pub fn owner(&self, name: &str) -> Value {
+        let labels = json!({"vedette-range/of": name});
+        json!({
+            "apiVersion": "apps/v1", "kind": OWNER_KIND, "metadata": self.metadata(name),
+            "spec": {
+                "replicas": 0,
+                "paused": true,
+                // No pod of the run has this label.
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": self.pod_spec(name, Limits::default(), vec!["behave".to_owned(), "pause".to_owned()]),
+                },
+            },
+        })
     }
 
     /// A pod.
@@ -178,9 +170,8 @@ impl Names {
         metadata["labels"][ROLE] = json!(plan.role.word());
         if let Some(owner) = plan.owner {
             metadata["labels"][TEMPLATE] = json!(template);
-            let api_version = api_version(owner.kind);
             metadata["ownerReferences"] =
-                json!([{"apiVersion": api_version, "kind": owner.kind.word(), "name": owner.name, "uid": owner.uid, "controller": true}]);
+                json!([{"apiVersion": "apps/v1", "kind": OWNER_KIND, "name": owner.name, "uid": owner.uid, "controller": true}]);
         }
         let mut spec = self.pod_spec(plan.container, plan.limits, plan.args);
         spec["restartPolicy"] = json!(if plan.restarts { "Always" } else { "Never" });
@@ -224,14 +215,6 @@ impl Names {
     }
 }
 
-/// Where objects of a kind are.
-pub const fn api_version(kind: OwnerKind) -> &'static str {
-    match kind {
-        OwnerKind::Deployment | OwnerKind::StatefulSet | OwnerKind::DaemonSet => "apps/v1",
-        OwnerKind::Job | OwnerKind::CronJob => "batch/v1",
-    }
-}
-
 /// Thousandths of a core and bytes.
 fn limits(asked: Limits) -> (u64, u64) {
     (asked.cpu_millicores.unwrap_or(MILLICORES), asked.memory_bytes.unwrap_or(BYTES))
@@ -248,7 +231,7 @@ mod tests {
     }
 
     fn pod(limits: Limits) -> Value {
-        let owner = Owner { kind: OwnerKind::Deployment, name: "web".into(), uid: "u".into() };
+        let owner = Owner { name: "web".into(), uid: "u".into() };
         let args = vec!["behave".into(), "web".into()];
         let plan =
             PodPlan { name: "web-0-a", container: "web", owner: Some(&owner), role: Role::Pod, limits, args, seconds: 60, restarts: true };
@@ -273,14 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_starts_nothing_itself() {
-        let spec = |kind| names().owner(kind, "web")["spec"].clone();
+    fn an_owner_starts_nothing_itself_and_selects_no_pod_of_the_run() {
+        let spec = &names().owner("web")["spec"];
 
-        assert_eq!(spec(OwnerKind::Deployment)["replicas"], 0);
-        assert_eq!(spec(OwnerKind::StatefulSet)["replicas"], 0);
-        assert!(spec(OwnerKind::DaemonSet)["template"]["spec"]["nodeSelector"].is_object());
-        assert_eq!(spec(OwnerKind::Job)["parallelism"], 0);
-        assert_eq!(spec(OwnerKind::CronJob)["suspend"], true);
+        assert_eq!((&spec["replicas"], &spec["paused"]), (&json!(0), &json!(true)));
+        let pod = pod(Limits::default());
+        let selected = spec["selector"]["matchLabels"].as_object().unwrap().keys().any(|key| !pod["metadata"]["labels"][key].is_null());
+        assert!(!selected);
     }
 
     #[test]
