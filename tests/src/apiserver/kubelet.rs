@@ -267,7 +267,7 @@ impl Running {
 
     async fn wait_until_it_leaves(&self) {
         // The sender lives as long as this does.
-        let _ = self.leaves.subscribe().wait_for(|leaves| *leaves).await;
+        let _ = self.leaves.subscribe().wait_for(|leaves| *leaves).await.is_ok();
     }
 
     fn tell(&self, shared: &Shared, phase: &str, state: Value, last: &Value, restarts: u32, id: &str) {
