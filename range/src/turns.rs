@@ -151,7 +151,7 @@ pub fn turn(args: &TurnArgs) -> io::Result<()> {
 }
 
 fn programs(lives: &[String]) -> io::Result<Vec<Option<Vec<String>>>> {
-    let wrong = |text: &str, error| io::Error::other(format!("--life {text}: {error}"));
+    let wrong = |text: &str, error: serde_json::Error| io::Error::other(format!("--life {text}: {error}"));
     let one = |text: &String| serde_json::from_str(text).map(Some).map_err(|error| wrong(text, error));
     lives.iter().map(|text| if text == OWN { Ok(None) } else { one(text) }).collect()
 }
