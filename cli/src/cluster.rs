@@ -134,7 +134,8 @@ impl Cluster {
         format!("ask for `kubectl -n {namespace} create rolebinding NAME --clusterrole=vedette-{role} --user=YOU`")
     }
 
-    async fn api(&self) -> Result<Client, Stop> {
+    /// A client of the API server.
+    pub(crate) async fn api(&self) -> Result<Client, Stop> {
         let wrong = |error: &dyn std::fmt::Display| {
             Stop::usage(format!("kubeconfig: {}; see --kubeconfig and --context", escaped(&error.to_string())))
         };
@@ -212,7 +213,8 @@ impl Cluster {
         names.min().ok_or_else(|| Stop::new(Exit::Unreachable, none()))
     }
 
-    fn failed(&self, error: &kube::Error) -> Stop {
+    /// What the API server said, in one line.
+    pub(crate) fn failed(&self, error: &kube::Error) -> Stop {
         match error {
             kube::Error::Api(status) if status.code == 401 => {
                 Stop::new(Exit::Refused, format!("{} does not accept the kubeconfig's credentials; does kubectl work?", self.place()))

@@ -135,16 +135,21 @@ Examples:
   vedette demo --report demo.json
   vedette demo --keep")]
     Demo(DemoArgs),
-    /// Run a plan of the range on this machine: ordinary work, attacks and look-alikes, labelled as they happen
+    /// Run a plan of the range, on this machine or in a cluster: ordinary work, attacks and look-alikes, labelled as they happen
     #[command(after_help = "\
 Makes pods of its own and sends to nobody else; needs root on Linux. Labels go to the aggregator, whose agent must watch this machine.
 Ctrl-C removes everything; after a crash, --clean does. docs/plans.md says how to write a plan.
+
+With --backend kube the pods are a cluster's, in a namespace that the run makes and removes: no root. Attacks wait until network policies
+were seen to be enforced. docs/lab.md says what addresses the cluster's pods need, and what a person must be allowed.
 
 Examples:
   vedette simulate seed-session --data-dir /var/lib/vedette
   vedette simulate plans/mine.yaml --dry-run --seed 7
   vedette simulate seed-session-short --no-labels --schedule-out schedule.json
-  vedette simulate --clean")]
+  vedette simulate --clean
+  vedette simulate seed-session --backend kube
+  vedette simulate --clean --backend kube")]
     Simulate(SimulateArgs),
     /// Play recorded sessions to the aggregator as agents would deliver them, with their labels
     #[command(after_help = "\

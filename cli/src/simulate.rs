@@ -1,6 +1,7 @@
-//! `vedette simulate`: runs a plan of the range on this machine, shows how far it is, and labels what it does.
+//! `vedette simulate`: runs a plan of the range on this machine or in a cluster, shows how far it is, and labels what it does.
 
 mod course;
+mod kube;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -54,9 +55,15 @@ pub struct SimulateArgs {
     /// Label nothing; no aggregator is needed
     #[arg(long)]
     no_labels: bool,
-    /// Remove what runs that were killed left behind: processes, cgroups, mounts, directories
+    /// Remove what runs that were killed left behind: processes, cgroups, mounts, directories; with --backend kube the namespace
     #[arg(long)]
     clean: bool,
+    /// With --backend kube: the namespace that the run makes, and removes [default: vedette-range]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// With --backend kube: the range's image, as the cluster's nodes know it [default: vedette-range:VERSION]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
 }
 
 /// What runs the pods.
@@ -66,10 +73,18 @@ enum Backend {
     Local,
     /// Pod sandboxes and containers of a containerd that the range starts itself
     Containerd,
+    /// Pods of the cluster that the kubeconfig leads to; no root
+    Kube,
 }
 
 /// Runs the plan, or cleans up.
 pub async fn run(args: SimulateArgs, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    if args.backend == Backend::Kube {
+        return if args.clean { kube::clean(&args, connect).await } else { kube::run(&args, connect).await };
+    }
+    if let Some(flag) = [("--namespace", &args.namespace), ("--image", &args.image)].into_iter().find(|(_, given)| given.is_some()) {
+        return Err(Stop::usage(format!("{} is for --backend kube", flag.0)).into());
+    }
     if args.clean {
         return clean(args.root_cgroup.as_deref()).await;
     }

@@ -11,7 +11,7 @@ pub use crate::nets::{BLOCK, Net};
 use crate::nets::{Range, RunNets};
 
 /// Most networks of pods that a behaviour may be given.
-const MAX_NETS: usize = 4;
+pub const MAX_NETS: usize = 4;
 
 /// Why a behaviour may not do what it was told.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use vedette_proto::v1::{AddLabelsRequest, Kind, Label, LabelSource, Selector, Ti
 use crate::schedule::{Affected, EpisodeRecord, Normal, Schedule};
 
 /// Most labels of one request; the aggregator takes ten times as many.
-const MAX_LABELS: usize = 1_000;
+pub const MAX_LABELS: usize = 1_000;
 /// Longest value of an attribute that the aggregator takes, in characters.
 const MAX_VALUE: usize = 256;
 /// Attempts before labels are given up; the schedule file still holds them.
@@ -86,13 +86,7 @@ impl Labels {
     /// # Errors
     /// When the aggregator does not take it.
     pub async fn episode(&self, episode: &EpisodeRecord, affected: &[Affected]) -> Result<(), LabelError> {
-        let mut labels = Vec::new();
-        // Look-alikes and placebos are ordinary work; they are labelled with their pods' normal time.
-        if episode.attack {
-            labels.extend(attack(episode));
-            labels.extend(affected.iter().map(|affected| touched(affected, episode)));
-        }
-        self.add(labels).await
+        self.add(of_episode(episode, affected)).await
     }
 
     /// Says what was ordinary work.
@@ -100,7 +94,7 @@ impl Labels {
     /// # Errors
     /// When the aggregator does not take it.
     pub async fn normal(&self, schedule: &Schedule) -> Result<(), LabelError> {
-        self.add(schedule.normal.iter().map(|normal| ordinary(normal, schedule)).collect()).await
+        self.add(of_ordinary_work(schedule)).await
     }
 
     async fn add(&self, labels: Vec<Label>) -> Result<(), LabelError> {
@@ -127,6 +121,22 @@ async fn add(client: &LabelServiceClient<Channel>, token: &MetadataValue<Ascii>,
             Err(status) => return Err(LabelError::Refused(labels.len(), Box::new(status))),
         }
     }
+}
+
+/// Labels of an attack and of what it touched. Look-alikes and placebos are ordinary work; they are labelled with their pods' normal time.
+#[must_use]
+pub fn of_episode(episode: &EpisodeRecord, affected: &[Affected]) -> Vec<Label> {
+    if !episode.attack {
+        return Vec::new();
+    }
+    let touched = affected.iter().map(|affected| touched(affected, episode));
+    attack(episode).into_iter().chain(touched).collect()
+}
+
+/// Labels of what was ordinary work.
+#[must_use]
+pub fn of_ordinary_work(schedule: &Schedule) -> Vec<Label> {
+    schedule.normal.iter().map(|normal| ordinary(normal, schedule)).collect()
 }
 
 /// One label per container, exactly as long as the episode was there; for a crash loop one per pod, whose containers come and go.

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod enter;
 pub mod events;
 pub mod guard;
+pub mod held;
 pub mod home;
 pub mod inside;
 pub mod labels;
@@ -24,6 +25,7 @@ pub mod probe;
 pub mod run;
 pub mod runtime;
 pub mod schedule;
+pub mod turns;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

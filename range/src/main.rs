@@ -9,6 +9,7 @@ use vedette_range::{
     clean,
     contain::{ContainArgs, contain},
     enter::{EnterArgs, enter},
+    held::{HeldArgs, held},
     home::Home,
     inside::{InsideArgs, inside},
     orphans,
@@ -16,6 +17,7 @@ use vedette_range::{
     probe::probe,
     run::{PlanArgs, RunArgs, run},
     runtime::containerd::cni,
+    turns::{KeepArgs, TurnArgs, keep, turn},
 };
 
 /// Simulates attacks and their look-alikes in pods of its own, and labels them.
@@ -54,6 +56,15 @@ enum Command {
     /// Keep a program in namespaces of its own
     #[command(hide = true)]
     Contain(ContainArgs),
+    /// Run a program as long as standard input is open
+    #[command(hide = true)]
+    Held(HeldArgs),
+    /// Be the first process of a container whose program may change
+    #[command(hide = true)]
+    Keep(KeepArgs),
+    /// Change the program of such a container for a while
+    #[command(hide = true)]
+    Turn(TurnArgs),
     /// Be a network plugin
     #[command(hide = true)]
     Cni,
@@ -93,6 +104,9 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Enter(args) => Err(enter(&args)).context("cannot enter the container"),
         Command::Inside(args) => inside(&args).context("cannot start a program in the container"),
         Command::Contain(args) => contain(&args).context("cannot keep the program"),
+        Command::Held(args) => held(&args).map(|()| ExitCode::SUCCESS).context("cannot hold the program"),
+        Command::Keep(args) => keep(&args).context("cannot keep the container"),
+        Command::Turn(args) => turn(&args).map(|()| ExitCode::SUCCESS).context("cannot change the container's program"),
         Command::Cni => Ok(plugin()),
         Command::Behave { behaviour } => {
             orphans::take_away();

@@ -231,9 +231,7 @@ impl Pod {
     /// When its container failed, since then.
     #[must_use]
     pub fn failures_since(&self, unix_ms: i64) -> Vec<i64> {
-        let schedule = self.site.schedule();
-        let lives = schedule.lives.iter().filter(|life| life.pod_uid == self.uid && life.failed);
-        lives.map(|life| life.ended_unix_ms).filter(|&ended| ended >= unix_ms).collect()
+        self.site.schedule().failures_since(&self.uid, unix_ms)
     }
 
     /// Ends container and sandbox and removes the pod.

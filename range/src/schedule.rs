@@ -10,17 +10,17 @@ use crate::plan::spans::without;
 /// Everything about one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Schedule {
-    /// Name of the run: its root cgroup.
+    /// Name of the run: its root cgroup; in a cluster its own.
     pub run: String,
     /// The plan's name.
     pub plan: String,
     /// What everything random in the plan came from.
     pub seed: u64,
-    /// What ran the pods: `local` or `containerd`.
+    /// What ran the pods: `local`, `containerd` or `kube`.
     pub backend: String,
     /// How many times as fast as the plan says the clock ran.
     pub speed: f64,
-    /// The run's own network.
+    /// The run's own network; empty in a cluster, whose pods have the addresses that they are given.
     pub subnet: String,
     /// First pod created.
     pub started_unix_ms: i64,
@@ -225,6 +225,13 @@ impl Schedule {
             add("", without(pod.born_unix_ms, end, busy));
         }
         self.normal = normal;
+    }
+
+    /// When containers of a pod failed, since then.
+    #[must_use]
+    pub fn failures_since(&self, pod_uid: &str, unix_ms: i64) -> Vec<i64> {
+        let lives = self.lives.iter().filter(|life| life.pod_uid == pod_uid && life.failed);
+        lives.map(|life| life.ended_unix_ms).filter(|&ended| ended >= unix_ms).collect()
     }
 
     /// The containers of a pod in a range, each for as long as it was there.

@@ -4,11 +4,15 @@
 
 mod answer;
 mod config_maps;
+mod exec;
 mod forward;
+pub mod kubelet;
 mod listener;
 mod objects;
 mod resources;
+mod socket;
 pub mod tokens;
+mod writes;
 
 use std::{
     collections::HashSet,
@@ -70,6 +74,10 @@ pub(crate) struct Shared {
     pub tokens: Mutex<HashSet<String>>,
     pub asked: Mutex<Vec<Asked>>,
     pub issued: Mutex<tokens::Issued>,
+    /// What a person may not.
+    pub forbidden: Mutex<HashSet<(String, String)>>,
+    /// Whoever runs pods, if anybody does.
+    pub kubelet: Mutex<Option<Arc<kubelet::Kubelet>>>,
     /// Where port-forwards lead.
     pub forward: Mutex<Option<SocketAddr>>,
     /// Nobody is served: connections are closed, and requests on open ones end with 503.
@@ -80,6 +88,16 @@ impl Shared {
     pub fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Changes objects, and tells every watch.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Objects) -> T) -> T {
+        let mut objects = self.objects();
+        let changed = change(&mut objects);
+        let version = objects.version();
+        // Under the lock, so that versions are told in order.
+        self.signals.send_modify(|signals| signals.version = version);
+        changed
+    }
 }
 
 /// Every group of resources; a new one is a file of its own and a line here.
@@ -89,6 +107,8 @@ fn routes(shared: Arc<Shared>) -> Router {
         .merge(tokens::router())
         .merge(config_maps::router())
         .merge(forward::router())
+        .merge(writes::router())
+        .merge(exec::router())
         .fallback(|| async { answer::not_found("the stand-in serves no such path") })
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), door))
         .with_state(shared)
@@ -157,6 +177,8 @@ impl ApiServer {
             tokens: Mutex::new(HashSet::from([TOKEN.to_owned()])),
             asked: Mutex::default(),
             issued: Mutex::default(),
+            forbidden: Mutex::default(),
+            kubelet: Mutex::default(),
             forward: Mutex::default(),
             down: watch::Sender::new(false),
         });
@@ -201,12 +223,24 @@ impl ApiServer {
     /// # Panics
     /// Where the stand-in does not serve the resource, or the object has no name.
     pub fn set(&self, resource: &str, object: Value) {
-        self.change(|objects| objects.set(resource, object));
+        self.shared.change(|objects| objects.set(resource, object));
     }
 
     /// Deletes an object; whether there was one. Nodes have an empty namespace.
     pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> bool {
-        self.change(|objects| objects.delete(resource, namespace, name))
+        self.shared.change(|objects| objects.delete(resource, namespace, name))
+    }
+
+    /// An object as it is.
+    #[must_use]
+    pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.shared.objects().get(resource, namespace, name).map(|object| (*object).clone())
+    }
+
+    /// Objects of a resource in a namespace, by their names.
+    #[must_use]
+    pub fn objects(&self, resource: &str, namespace: &str) -> Vec<Value> {
+        self.shared.objects().page(resource, namespace, None, usize::MAX).0.into_iter().map(|(_, object)| (*object).clone()).collect()
     }
 
     /// How many objects of a resource there are.
@@ -258,15 +292,6 @@ impl ApiServer {
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Objects) -> T) -> T {
-        let mut objects = self.shared.objects();
-        let changed = change(&mut objects);
-        let version = objects.version();
-        // Under the lock, so that versions are told in order.
-        self.shared.signals.send_modify(|signals| signals.version = version);
-        changed
     }
 }
 

@@ -31,7 +31,20 @@ impl Course {
 
     /// The range said something.
     pub fn event(&mut self, event: &Event) {
-        match &event.said {
+        self.said(&event.said);
+    }
+
+    /// Something that is no part of the plan: a line, also above a bar.
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => self.line(text),
+        }
+    }
+
+    /// Something happened.
+    pub fn said(&mut self, said: &Said) {
+        match said {
             Said::Starting { pods } => {
                 self.phase = format!("starting {pods} pods");
                 self.line(&self.phase);

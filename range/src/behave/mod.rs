@@ -43,6 +43,7 @@ mod pause;
 mod pool;
 mod program;
 mod raw;
+pub mod reach;
 mod recipes;
 mod recon;
 mod resolver;
@@ -216,6 +217,9 @@ pub enum Behaviour {
     Compaction(compaction::CompactionArgs),
     /// Many short processes, so many at a time (looks like a fork bomb)
     Build(build::BuildArgs),
+    /// Whether a cluster enforces its network policies
+    #[command(hide = true)]
+    Reach(reach::ReachArgs),
 }
 
 /// Runs a behaviour until it is killed, fails or its time is over.
@@ -269,6 +273,7 @@ pub fn run(behaviour: Behaviour) -> Result<(), BehaviourError> {
         Behaviour::WarmUp(args) => warm_up::run(&args),
         Behaviour::Compaction(args) => compaction::run(&args),
         Behaviour::Build(args) => build::run(&args),
+        Behaviour::Reach(args) => asynchronous(reach::run(args)),
     }
 }
 

@@ -202,6 +202,31 @@ impl Program {
         Ok(arguments)
     }
 
+    /// What the plan says for a flag, word by word; a switch that is on says `true`.
+    #[must_use]
+    pub fn said(&self, flag: &str) -> Vec<String> {
+        let of = |given: &Flag| match given {
+            Flag::Bare => vec!["true".to_owned()],
+            Flag::Values(words) => words.iter().map(ToString::to_string).collect(),
+        };
+        self.flags.iter().filter(|(name, _)| name == flag).flat_map(|(_, given)| of(given)).collect()
+    }
+
+    /// Whether it uses the directory that all pods of a run share.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.words().any(|word| matches!(word, Word::Shared(_)))
+    }
+
+    /// Whether it sends anything: its behaviour always does, or it is told to whom.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        let bounds = BEHAVE.find_subcommand(&self.behaviour).and_then(|behaviour| {
+            behaviour.get_arguments().find(|argument| argument.get_long() == Some(BOUNDS[0])).map(clap::Arg::is_required_set)
+        });
+        bounds.is_some_and(|always| always || self.workloads().next().is_some())
+    }
+
     /// Whether its behaviour goes on and off by itself when it is told so.
     #[must_use]
     pub fn takes_bursts(&self) -> bool {
@@ -454,6 +479,25 @@ mod tests {
         assert_eq!(program.parameters().collect::<Vec<_>>(), [("services", true), ("rate", false)]);
         assert_eq!(arguments(&program.with(&given).unwrap())[1..4], ["--target=10.213.5.12:80", "--target=10.213.5.12:81", "--rate=9"]);
         assert_eq!(program.with(&HashMap::new()).unwrap_err(), "target: $services has no value");
+    }
+
+    #[test]
+    fn who_sends_is_known_before_anything_runs() {
+        let sends = |text: &str| read(text).unwrap().sends();
+
+        assert!(sends("{behaviour: load, target: '@web:8080'}"));
+        assert!(sends("{behaviour: hash, pool: '@pool:3333'}"));
+        assert!(!sends("{behaviour: hash, threads: 1}"));
+        assert!(!sends("{behaviour: web, address: '@self'}"));
+    }
+
+    #[test]
+    fn what_a_plan_says_for_a_flag_can_be_asked() {
+        let program = read("{behaviour: scan, method: syn, into: [pods, silent]}").unwrap();
+
+        assert_eq!((program.said("method"), program.said("into")), (vec!["syn".to_owned()], vec!["pods".to_owned(), "silent".to_owned()]));
+        assert!(program.said("ports").is_empty() && !program.shares());
+        assert!(read("{behaviour: batch, dir: '@shared/a'}").unwrap().shares());
     }
 
     #[test]

@@ -67,6 +67,15 @@ pub struct Bursts {
     pub off: Duration,
 }
 
+/// What a run does at some moment.
+#[derive(Clone, Copy, Debug)]
+pub enum Moment<'a> {
+    /// A phase begins.
+    Phase(&'a Phase),
+    /// An episode begins, or the rollout before it.
+    Episode(&'a Episode),
+}
+
 /// As DESIGN.md has it.
 pub const BURSTS: Bursts = Bursts { on: Duration::from_secs(2), off: Duration::from_secs(20) };
 
@@ -184,6 +193,16 @@ impl Timeline {
         self
     }
 
+    /// Everything that begins, in the order of time; a phase before what begins with it.
+    #[must_use]
+    pub fn moments(&self) -> Vec<(Duration, Moment<'_>)> {
+        let phases = self.phases.iter().map(|phase| (phase.at, Moment::Phase(phase)));
+        let episodes = self.episodes.iter().map(|episode| (episode.begins(), Moment::Episode(episode)));
+        let mut moments: Vec<_> = phases.chain(episodes).collect();
+        moments.sort_by_key(|moment| moment.0);
+        moments
+    }
+
     /// Workloads whose programs send to this one.
     pub fn clients<'a>(&'a self, of: &'a str) -> impl Iterator<Item = &'a str> {
         self.workloads.iter().filter(move |client| client.program.workloads().any(|name| name == of)).map(|client| client.name.as_str())
@@ -203,5 +222,49 @@ impl Timeline {
             }
         }
         Ok(())
+    }
+}
+
+/// Workloads so that those come first that others send to; where they send to each other, the plan's order stays.
+#[must_use]
+pub fn in_order(workloads: &[Workload]) -> Vec<&Workload> {
+    let mut waiting: Vec<&Workload> = workloads.iter().collect();
+    let mut order: Vec<&Workload> = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let started = |name: &str| order.iter().any(|workload| workload.name == name);
+        let ready = |workload: &&Workload| workload.program.workloads().all(|name| name == workload.name || started(name));
+        let next = waiting.iter().position(ready).unwrap_or(0);
+        order.push(waiting.remove(next));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(name: &str, program: &str) -> Workload {
+        Workload {
+            name: name.to_owned(),
+            kind: OwnerKind::Deployment,
+            replicas: 1,
+            limits: Limits::default(),
+            disk_bytes: None,
+            program: serde_norway::from_str(program).unwrap(),
+        }
+    }
+
+    #[test]
+    fn servers_start_before_their_clients_whatever_the_plan_lists_first() {
+        let workloads = [
+            workload("frontend", "{behaviour: load, target: '@web:8080'}"),
+            workload("job", "{behaviour: batch, dir: '@work'}"),
+            workload("web", "{behaviour: worker, target: '@cache:80'}"),
+            workload("cache", "{behaviour: cache, address: '@self'}"),
+        ];
+
+        let order: Vec<_> = in_order(&workloads).into_iter().map(|workload| workload.name.as_str()).collect();
+
+        assert_eq!(order, ["job", "cache", "web", "frontend"]);
     }
 }

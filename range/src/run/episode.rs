@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
-use vedette_proto::v1::Kind;
 
 use super::{
     Range,
     pods::{Member, Start, make_room, remove_room},
+    record::{self, Outcome, Subject, rhythm},
 };
 use crate::{
     events::{Event, emit},
@@ -17,29 +17,19 @@ use crate::{
     plan::{
         act::{About, Doing, Life, Placement, Role},
         program::Program,
-        timeline::{Bursts, Episode},
+        timeline::Episode,
     },
     pod::{NAMESPACE, PodError},
     runtime::RuntimeError,
     schedule::{Affected, Burst, EpisodeRecord},
 };
 
-/// Longest a touched pod is still touched after the attack: connections time out, queues empty.
-const AFTERMATH: Duration = Duration::from_secs(5);
 /// A program's own bound lies so far behind ours, in case we are slow.
 const SLACK_SECONDS: u64 = 2;
 /// Between two looks whether a container runs again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Process name of what is started inside somebody else's container.
 const INSIDE: &str = "helper";
-
-/// What became of an episode's program in one pod.
-struct Outcome {
-    start_unix_ms: i64,
-    stop_unix_ms: i64,
-    bursts: Vec<Burst>,
-    ended_early: Option<String>,
-}
 
 /// Where an episode's program is started.
 #[derive(Clone, Copy)]
@@ -253,44 +243,8 @@ impl Range {
     }
 
     fn record(&self, episode: &Episode, about: &[Arc<Member>], outcomes: &[Outcome]) -> EpisodeRecord {
-        let start_unix_ms = outcomes.iter().map(|outcome| outcome.start_unix_ms).min().unwrap_or(0);
-        let stop_unix_ms = outcomes.iter().map(|outcome| outcome.stop_unix_ms).max().unwrap_or(0);
-        let own_times = episode.about == About::Own && outcomes.len() == about.len();
-        let mut spans = Vec::new();
-        for (place, member) in about.iter().enumerate() {
-            let outcome = outcomes.get(place).filter(|_| own_times);
-            let (start, stop) = outcome.map_or((start_unix_ms, stop_unix_ms), |outcome| (outcome.start_unix_ms, outcome.stop_unix_ms));
-            spans.extend(self.site.schedule().spans(&member.pod.uid, start, stop));
-        }
-        let failures: Vec<i64> = about.first().map(|member| member.pod.failures_since(start_unix_ms)).unwrap_or_default();
-        let onset_unix_ms = if episode.kind == Kind::CrashLoop { failures.get(2).copied().unwrap_or(0) } else { start_unix_ms };
-        let (pod_uid, owner_kind, owner_name) = about.first().map_or_else(Default::default, |member| {
-            (member.pod.uid.clone(), member.pod.spec.owner_kind.to_owned(), member.pod.spec.owner_name.clone())
-        });
-        EpisodeRecord {
-            episode: episode.name.clone(),
-            act: episode.act.clone(),
-            kind: episode.kind.word().to_owned(),
-            role: episode.role.word(),
-            attack: episode.role == Role::Attack,
-            placebo_of: episode.placebo_of.clone().unwrap_or_default(),
-            placement: episode.placement.word().to_owned(),
-            round: episode.round,
-            phase: episode.phase.clone(),
-            intensity: episode.intensity.clone(),
-            start_unix_ms,
-            stop_unix_ms,
-            onset_unix_ms,
-            pod_uid,
-            namespace: NAMESPACE.to_owned(),
-            owner_kind,
-            container: owner_name.clone(),
-            owner_name,
-            container_ids: spans.iter().map(|span| span.container_id.clone()).collect(),
-            spans,
-            bursts: outcomes.first().map(|outcome| outcome.bursts.clone()).unwrap_or_default(),
-            ended_early: outcomes.iter().find_map(|outcome| outcome.ended_early.clone()).unwrap_or_default(),
-        }
+        let about: Vec<_> = about.iter().map(subject).collect();
+        record::of_episode(&self.site.schedule(), NAMESPACE, episode, &about, outcomes)
     }
 
     /// Pods that an attack touches without being about them.
@@ -301,25 +255,13 @@ impl Range {
             let members = if *owner == episode.owner { hosts.to_vec() } else { self.pods.of(owner).unwrap_or_default() };
             touched.extend(members);
         }
-        touched.retain(|member| !record.is_about(&member.pod.uid));
-        let one = |member: &Arc<Member>| Affected {
-            episode: record.episode.clone(),
-            kind: record.kind.clone(),
-            pod_uid: member.pod.uid.clone(),
-            owner_name: member.pod.spec.owner_name.clone(),
-            start_unix_ms: record.start_unix_ms,
-            stop_unix_ms: record.stop_unix_ms + i64::try_from(AFTERMATH.as_millis()).unwrap_or(0),
-        };
-        touched.iter().map(one).collect()
+        record::affected(record, &touched.iter().map(subject).collect::<Vec<_>>())
     }
 }
 
-/// When a program was on that went on and off by itself.
-fn rhythm(bursts: Bursts, start_unix_ms: i64, stop_unix_ms: i64) -> Vec<Burst> {
-    let ms = |length: Duration| i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
-    let turn = usize::try_from(ms(bursts.on + bursts.off)).unwrap_or(1).max(1);
-    let begins = (start_unix_ms..stop_unix_ms).step_by(turn);
-    begins.map(|begin| Burst { start_unix_ms: begin, stop_unix_ms: (begin + ms(bursts.on)).min(stop_unix_ms) }).collect()
+fn subject(member: &Arc<Member>) -> Subject {
+    let spec = &member.pod.spec;
+    Subject { pod_uid: member.pod.uid.clone(), owner_kind: spec.owner_kind.to_owned(), owner_name: spec.owner_name.clone() }
 }
 
 /// What a program is told to last.

@@ -2,6 +2,7 @@
 
 mod episode;
 mod pods;
+pub mod record;
 
 use std::{
     fs::OpenOptions,
@@ -27,7 +28,7 @@ use crate::{
     now_unix_ms,
     plan::{
         Plan, expand,
-        timeline::{Episode, Phase, Timeline},
+        timeline::{Moment, Phase, Timeline},
         values::Length,
     },
     pod::Site,
@@ -168,12 +169,6 @@ async fn stopped() -> &'static str {
     }
 }
 
-/// What the plan wants at some moment.
-enum Moment<'a> {
-    Phase(&'a Phase),
-    Episode(&'a Episode),
-}
-
 struct Range {
     site: Arc<Site>,
     labels: Labels,
@@ -190,11 +185,7 @@ impl Range {
         let begin = Instant::now();
         self.announce();
         let mut episodes = tokio::task::JoinSet::new();
-        let phases = timeline.phases.iter().map(|phase| (phase.at, Moment::Phase(phase)));
-        let starts = timeline.episodes.iter().map(|episode| (episode.begins(), Moment::Episode(episode)));
-        let mut moments: Vec<_> = phases.chain(starts).collect();
-        moments.sort_by_key(|moment| moment.0);
-        for (at, moment) in moments {
+        for (at, moment) in timeline.moments() {
             // An episode that fails ends the run, also while the next one is far.
             loop {
                 tokio::select! {

@@ -16,7 +16,7 @@ use crate::{
         act::Life,
         file::OwnerKind,
         program::{Program, Surroundings},
-        timeline::{Bursts, Episode, Workload},
+        timeline::{Bursts, Episode, Workload, in_order},
     },
     pod::{self, Pod, PodSpec, Site, random_hex},
 };
@@ -251,47 +251,4 @@ pub(super) async fn remove_room(room: &str) {
         }
     }
     warn!(room, "cannot remove what an episode left");
-}
-
-/// Workloads so that those come first that others send to; where they send to each other, the plan's order stays.
-fn in_order(workloads: &[Workload]) -> Vec<&Workload> {
-    let mut waiting: Vec<&Workload> = workloads.iter().collect();
-    let mut order: Vec<&Workload> = Vec::with_capacity(waiting.len());
-    while !waiting.is_empty() {
-        let started = |name: &str| order.iter().any(|workload| workload.name == name);
-        let ready = |workload: &&Workload| workload.program.workloads().all(|name| name == workload.name || started(name));
-        let next = waiting.iter().position(ready).unwrap_or(0);
-        order.push(waiting.remove(next));
-    }
-    order
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn workload(name: &str, program: &str) -> Workload {
-        Workload {
-            name: name.to_owned(),
-            kind: OwnerKind::Deployment,
-            replicas: 1,
-            limits: Limits::default(),
-            disk_bytes: None,
-            program: serde_norway::from_str(program).unwrap(),
-        }
-    }
-
-    #[test]
-    fn servers_start_before_their_clients_whatever_the_plan_lists_first() {
-        let workloads = [
-            workload("frontend", "{behaviour: load, target: '@web:8080'}"),
-            workload("job", "{behaviour: batch, dir: '@work'}"),
-            workload("web", "{behaviour: worker, target: '@cache:80'}"),
-            workload("cache", "{behaviour: cache, address: '@self'}"),
-        ];
-
-        let order: Vec<_> = in_order(&workloads).into_iter().map(|workload| workload.name.as_str()).collect();
-
-        assert_eq!(order, ["job", "cache", "web", "frontend"]);
-    }
 }

@@ -7,29 +7,23 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{Path, Request, State},
-    http::{
-        HeaderValue, StatusCode,
-        header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
-    },
+    http::StatusCode,
     response::Response,
     routing::get,
 };
 use futures::{SinkExt, StreamExt};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    ApiServer, Shared, answer,
+    socket::{self, Socket},
 };
 
-use super::{ApiServer, Shared, answer};
-
-const PROTOCOL: &str = "v4.channel.k8s.io";
 /// Channels of the one port: data, errors.
 const DATA: u8 = 0;
 const ERROR: u8 = 1;
@@ -49,31 +43,17 @@ async fn forward(
     }
     let query = request.uri().query().unwrap_or_default();
     let port = query.split('&').find_map(|pair| pair.strip_prefix("ports=")).and_then(|port| port.parse::<u16>().ok());
-    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-    let offered = header(SEC_WEBSOCKET_PROTOCOL).split(',').any(|one| one.trim() == PROTOCOL);
-    let accept = HeaderValue::from_str(&derive_accept_key(header(SEC_WEBSOCKET_KEY).as_bytes()));
-    let (Some(port), true, Ok(accept)) = (port, offered, accept) else {
+    let (Some(port), Some((response, upgrade))) = (port, socket::switch(&mut request)) else {
         return answer::status(StatusCode::BAD_REQUEST, "BadRequest", "one port over a WebSocket is all that the stand-in forwards");
     };
     let target = *shared.forward.lock().unwrap_or_else(PoisonError::into_inner);
-    let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        let Some(socket) = socket::socket(upgrade).await else { return };
         // Ends when one of the two sides did.
         let _ = carry(socket, port, target).await;
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     response
 }
-
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 async fn carry(socket: Socket, port: u16, target: Option<SocketAddr>) -> anyhow::Result<()> {
     let (mut to_client, mut from_client) = socket.split();

@@ -13,7 +13,7 @@ pub const FIRST_VERSION: u64 = 100;
 const CHANGES_KEPT: usize = 30_000;
 
 /// What is served: plural, group, version, kind.
-pub const RESOURCES: [(&str, &str, &str, &str); 9] = [
+pub const RESOURCES: [(&str, &str, &str, &str); 11] = [
     ("pods", "", "v1", "Pod"),
     ("nodes", "", "v1", "Node"),
     ("namespaces", "", "v1", "Namespace"),
@@ -23,6 +23,8 @@ pub const RESOURCES: [(&str, &str, &str, &str); 9] = [
     ("statefulsets", "apps", "v1", "StatefulSet"),
     ("daemonsets", "apps", "v1", "DaemonSet"),
     ("jobs", "batch", "v1", "Job"),
+    ("resourcequotas", "", "v1", "ResourceQuota"),
+    ("networkpolicies", "networking.k8s.io", "v1", "NetworkPolicy"),
 ];
 
 /// Resource, namespace, name: the order of a list.
@@ -112,6 +114,11 @@ impl Objects {
         let mut found = self.objects.range(from..).take_while(|(key, _)| key.0 == resource).filter(|(key, _)| wanted(key));
         let page: Vec<_> = found.by_ref().take(limit).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         (page, found.next().is_some())
+    }
+
+    /// Every object of a namespace.
+    pub fn within(&self, namespace: &str) -> Vec<Key> {
+        self.objects.keys().filter(|key| key.1 == namespace).cloned().collect()
     }
 
     /// One object.

@@ -135,7 +135,7 @@ fn several(shared: Arc<Shared>, path: [&str; 4], uri: &Uri, headers: &HeaderMap)
 }
 
 /// `%2F` and the like.
-fn decoded(text: &str) -> String {
+pub fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
