@@ -195,8 +195,14 @@ impl Kubernetes {
         self.change(|store| store.node(&serde_json::from_value(node).unwrap()));
     }
 
+    /// A list begins: what is told until it ends is all there is.
+    pub(crate) fn lists(&self, what: Watched) {
+        self.change(|store| store.begin(what));
+    }
+
     /// A list ended.
     pub(crate) fn listed(&self, what: Watched, now_unix_ms: i64) {
+        self.change(|store| store.end(what, now_unix_ms));
         self.works(what, true, now_unix_ms);
     }
 

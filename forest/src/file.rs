@@ -122,7 +122,7 @@ impl Model {
         }
         let (content, rest) = rest.split_at(length);
         let (hash, signature) = rest.split_at(HASH);
-        if Sha256::digest(content).as_slice() != hash {
+        if Sha256::digest(content)[..] != *hash {
             return Err(FileError::Damaged);
         }
         let signed = &bytes[..said - SIGNATURE];

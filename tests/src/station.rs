@@ -17,7 +17,6 @@ use vedette_range::network::PodNetwork;
 use crate::{
     aggregator::Aggregator,
     apiserver::ApiServer,
-    checkout,
     process::{self, Process},
 };
 
@@ -49,14 +48,14 @@ pub fn within<T: Send + 'static>(network: &PodNetwork, work: impl FnOnce() -> T 
     thread.join().map_err(|_| anyhow!("the work in a pod's network panicked"))?
 }
 
-/// Starts a program in a pod's network; it logs into the folder.
+/// Starts a program of this workspace in a pod's network, which it holds open from then on; it logs into the folder.
 ///
 /// # Errors
 /// Where it cannot be started.
 pub fn start_within(network: &PodNetwork, program: &str, arguments: &[&str], folder: &Path) -> anyhow::Result<Process> {
-    let (net, program) = (format!("--net={}", network.path()), checkout::binary(program).display().to_string());
-    let all = [&[net.as_str(), "--", program.as_str()], arguments].concat();
-    Process::start_program(Path::new("nsenter"), all, folder)
+    let (program, folder) = (program.to_owned(), folder.to_owned());
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    within(network, move || Process::start(&program, arguments, &folder))?
 }
 
 impl Station {

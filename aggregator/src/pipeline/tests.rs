@@ -405,10 +405,9 @@ fn a_disagreement_with_prometheus_that_lasts_is_a_ticket_that_ends_and_what_chan
 fn listed(node: &str, uid: &str, containers: &[(&str, &str)]) -> Arc<crate::kubernetes::Kubernetes> {
     use crate::kubernetes::{Kubernetes, Limits, Watched};
     let kubernetes = Kubernetes::new("own".into(), Limits { max_pods: 10, max_names: 100 });
+    Watched::ALL.into_iter().for_each(|what| kubernetes.lists(what));
     kubernetes.tell(pod(node, uid, containers), START);
-    for what in Watched::ALL {
-        kubernetes.listed(what, START);
-    }
+    Watched::ALL.into_iter().for_each(|what| kubernetes.listed(what, START));
     Arc::new(kubernetes)
 }
 
