@@ -255,7 +255,8 @@ fn baits(sessions: &[&Session], output: &mut Output) -> anyhow::Result<()> {
 
 fn false_alarms(sessions: &[&Session], days: f64, output: &mut Output) -> anyhow::Result<()> {
     output.line(&format!("\n{}", output.bold("Alarms about no attack")))?;
-    let mut rows = output.rows(["ABOUT", "TICKETS", "PER CONTAINER-DAY", "AT MOST", "PAGES", "PER CONTAINER-DAY", "AT MOST"].map(Column::table).into())?;
+    let mut rows = output
+        .rows(["ABOUT", "TICKETS", "PER CONTAINER-DAY", "AT MOST", "PAGES", "PER CONTAINER-DAY", "AT MOST"].map(Column::table).into())?;
     let per_day = |count: usize| if days > 0.0 { format!("{:.2}", count as f64 / days) } else { "-".to_owned() };
     let at_most = |count: usize| if days > 0.0 { format!("{:.2}", poisson_upper(count) / days) } else { "-".to_owned() };
     for (name, about) in [
@@ -278,7 +279,8 @@ fn false_alarms(sessions: &[&Session], days: f64, output: &mut Output) -> anyhow
     rows.end()?;
     let sum = |count: fn(&events::Outcome) -> usize| sessions.iter().map(|session| count(&session.outcome)).sum::<usize>();
     let (affected, unlabelled) = (sum(|outcome| outcome.affected), sum(|outcome| outcome.unlabelled));
-    output.line(&format!("Not counted: {affected} about those that an attack touched, {unlabelled} where nobody said what was going on."))?;
+    output
+        .line(&format!("Not counted: {affected} about those that an attack touched, {unlabelled} where nobody said what was going on."))?;
     for session in sessions {
         for alarm in session.outcome.false_alarms.iter().filter(|alarm| alarm.about == About::Ordinary) {
             let (_, kind, owner, _) = &alarm.told.place;

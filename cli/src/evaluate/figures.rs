@@ -246,7 +246,12 @@ pub fn all(sessions: &[&Session], forests: &[OfForest], dataset: &str) -> Vec<Fi
     let ordinary = alarms(sessions, &[About::Ordinary]);
     for (name, count) in [("tickets", ordinary.0), ("pages", ordinary.1)] {
         add("vedette", format!("{name} on ordinary work per container-day"), (days > 0.0).then(|| count as f64 / days), "");
-        add("vedette", format!("{name} on ordinary work per container-day, upper bound"), (days > 0.0).then(|| poisson_upper(count) / days), "");
+        add(
+            "vedette",
+            format!("{name} on ordinary work per container-day, upper bound"),
+            (days > 0.0).then(|| poisson_upper(count) / days),
+            "",
+        );
     }
     for (model, of) in of_rows(sessions) {
         for (metric, value) in named(&of) {

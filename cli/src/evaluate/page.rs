@@ -45,7 +45,8 @@ pub fn page(sessions: &[&Session], figures: &[Figure], title: &str) -> String {
     for figure in figures {
         let value = figure.value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
         let cells = [&figure.model, &figure.metric, &value, &figure.target].map(|cell| escaped(cell));
-        let _ = write!(html, "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>", cells[0], cells[1], cells[2], cells[3]);
+        let _ =
+            write!(html, "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>", cells[0], cells[1], cells[2], cells[3]);
     }
     html + "</table></html>\n"
 }
@@ -131,7 +132,8 @@ fn reliability(sessions: &[&Session]) -> String {
 fn timeline(session: &Session) -> String {
     let outcome = &session.outcome;
     let attacks = outcome.attacks.iter().map(|attack| &attack.episode);
-    let begin = attacks.chain(outcome.baits.iter().map(|bait| &bait.episode)).map(|episode| episode.onset_unix_ms).min().unwrap_or(0) - 60_000;
+    let begin =
+        attacks.chain(outcome.baits.iter().map(|bait| &bait.episode)).map(|episode| episode.onset_unix_ms).min().unwrap_or(0) - 60_000;
     let at = |unix_ms: i64| (unix_ms - begin) as f64 / 1e3;
     let mut stretches = Vec::new();
     let mut add = |lane, from: i64, to: i64, class, hint| stretches.push(Stretch { lane, from_s: at(from), to_s: at(to), class, hint });
@@ -149,7 +151,13 @@ fn timeline(session: &Session) -> String {
     for bait in &outcome.baits {
         let lane = if bait.episode.role == Role::Placebo { 2 } else { 1 };
         let class = if bait.ticket { "bothered" } else { "quiet" };
-        add(lane, bait.episode.onset_unix_ms, bait.episode.stop_unix_ms, class, format!("{} ({})", bait.episode.name, bait.episode.placement));
+        add(
+            lane,
+            bait.episode.onset_unix_ms,
+            bait.episode.stop_unix_ms,
+            class,
+            format!("{} ({})", bait.episode.name, bait.episode.placement),
+        );
     }
     for alarm in &outcome.false_alarms {
         let opened = alarm.told.opened_unix_ms;

@@ -57,15 +57,31 @@ impl Axes<'_> {
             let (x, y) = (self.right(share * self.x_most), self.up(share * self.y_most));
             let (left, low) = (MARGIN[0], HEIGHT - MARGIN[3]);
             let _ = write!(svg, r#"<line class="grid" x1="{left:.1}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}"/>"#, WIDTH - MARGIN[1]);
-            let _ = write!(svg, r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#, left - 6.0, y + 4.0, short(share * self.y_most));
+            let _ = write!(
+                svg,
+                r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
+                left - 6.0,
+                y + 4.0,
+                short(share * self.y_most)
+            );
             if x_ticks {
-                let _ = write!(svg, r#"<text class="tick" x="{x:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, low + 16.0, short(share * self.x_most));
+                let _ = write!(
+                    svg,
+                    r#"<text class="tick" x="{x:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+                    low + 16.0,
+                    short(share * self.x_most)
+                );
             }
         }
         let middle = (WIDTH + MARGIN[0] - MARGIN[1]) / 2.0;
-        let _ = write!(svg, r#"<text class="axis" x="{middle:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, HEIGHT - 8.0, escaped(self.x));
+        let _ =
+            write!(svg, r#"<text class="axis" x="{middle:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, HEIGHT - 8.0, escaped(self.x));
         let half = (HEIGHT + MARGIN[2] - MARGIN[3]) / 2.0;
-        let _ = write!(svg, r#"<text class="axis" x="14" y="{half:.1}" text-anchor="middle" transform="rotate(-90 14 {half:.1})">{}</text>"#, escaped(self.y));
+        let _ = write!(
+            svg,
+            r#"<text class="axis" x="14" y="{half:.1}" text-anchor="middle" transform="rotate(-90 14 {half:.1})">{}</text>"#,
+            escaped(self.y)
+        );
         svg
     }
 }
@@ -105,7 +121,8 @@ pub fn bars(axes: &Axes<'_>, bars: &[(String, f64)]) -> String {
     for (place, (name, value)) in bars.iter().enumerate() {
         let (x, top) = (MARGIN[0] + each * place as f64, axes.up(*value));
         let (width, height) = (each * 0.8, HEIGHT - MARGIN[3] - top);
-        let _ = write!(svg, r#"<rect x="{:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="{}"/>"#, x + each * 0.1, SERIES[0]);
+        let _ =
+            write!(svg, r#"<rect x="{:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="{}"/>"#, x + each * 0.1, SERIES[0]);
         let (middle, low) = (x + each / 2.0, HEIGHT - MARGIN[3] + 16.0);
         let _ = write!(svg, r#"<text class="tick" x="{middle:.1}" y="{low:.1}" text-anchor="middle">{}</text>"#, escaped(name));
     }
@@ -120,7 +137,13 @@ pub fn shades(title: &str, rows: &[String], columns: &[String], count: impl Fn(u
     let mut svg = open(title, top + high * rows.len() as f64 + 8.0);
     for (place, name) in columns.iter().enumerate() {
         let x = left + wide * (place as f64 + 0.5);
-        let _ = write!(svg, r#"<text class="tick" x="{x:.1}" y="{:.1}" transform="rotate(-60 {x:.1} {:.1})">{}</text>"#, top - 6.0, top - 6.0, escaped(name));
+        let _ = write!(
+            svg,
+            r#"<text class="tick" x="{x:.1}" y="{:.1}" transform="rotate(-60 {x:.1} {:.1})">{}</text>"#,
+            top - 6.0,
+            top - 6.0,
+            escaped(name)
+        );
     }
     for (row, name) in rows.iter().enumerate() {
         let y = top + high * row as f64;
@@ -165,7 +188,13 @@ pub fn lanes(title: &str, names: &[&str], length_s: f64, stretches: &[Stretch]) 
     for (lane, name) in names.iter().enumerate() {
         let y = top + high * lane as f64;
         let _ = write!(svg, r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#, left - 6.0, y + 15.0, escaped(name));
-        let _ = write!(svg, r#"<line class="grid" x1="{left:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}"/>"#, y + high - 1.0, WIDTH - 8.0, y + high - 1.0);
+        let _ = write!(
+            svg,
+            r#"<line class="grid" x1="{left:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}"/>"#,
+            y + high - 1.0,
+            WIDTH - 8.0,
+            y + high - 1.0
+        );
     }
     for stretch in stretches {
         let (from, to) = (right(stretch.from_s), right(stretch.to_s));

@@ -162,15 +162,16 @@ impl Truth {
             Was::Affected => 2,
             Was::Attack(_) => 3,
         };
-        let Some(most) = all.filter(about).max_by_key(|stretch| (rank(stretch.said), stretch.of.is_some())) else { return (Was::Nothing, None) };
+        let Some(most) = all.filter(about).max_by_key(|stretch| (rank(stretch.said), stretch.of.is_some())) else {
+            return (Was::Nothing, None);
+        };
         (most.said, most.of.as_ref().and_then(|of| self.numbers.get(of)).copied())
     }
 
     /// Whether anything was said of a workload at an instant.
     pub fn is_labelled(&self, place: &Place, unix_ms: i64) -> bool {
-        let covers = |pod: &String| {
-            self.by_pod.get(pod).is_some_and(|all| all.iter().any(|stretch| (stretch.from..stretch.to).contains(&unix_ms)))
-        };
+        let covers =
+            |pod: &String| self.by_pod.get(pod).is_some_and(|all| all.iter().any(|stretch| (stretch.from..stretch.to).contains(&unix_ms)));
         self.pods_of.get(place).is_some_and(|pods| pods.iter().any(covers))
     }
 }
@@ -213,7 +214,8 @@ mod tests {
     }
 
     fn label(pod: &str, from: i64, to: i64, kind: &str, affected: bool, role: &str) -> Said {
-        let attributes = [("episode", "scan-1"), ("act", "scan-sweep"), ("placement", "inside"), ("intensity", "120 targets/s"), ("role", role)];
+        let attributes =
+            [("episode", "scan-1"), ("act", "scan-sweep"), ("placement", "inside"), ("intensity", "120 targets/s"), ("role", role)];
         Said {
             start_unix_ms: from,
             end_unix_ms: to,
