@@ -70,13 +70,20 @@ pub struct Running {
     spec: Value,
     address: String,
     work: PathBuf,
-    /// Programs that have their turn, and until when, Unix milliseconds.
-    turn: Mutex<(Vec<Option<Vec<String>>>, usize, i64)>,
+    turn: Mutex<Turn>,
     own_begun: AtomicU64,
     kill: Notify,
     leaves: watch::Sender<bool>,
     /// A life is going on.
     lives: watch::Sender<bool>,
+}
+
+/// Programs that have their turn instead of a container's own.
+#[derive(Default)]
+struct Turn {
+    lives: Vec<Option<Vec<String>>>,
+    begun: usize,
+    until_unix_ms: i64,
 }
 
 /// Unix milliseconds.
@@ -254,7 +261,7 @@ impl Running {
     /// Gives others their turn, and ends the present life; gives when.
     pub fn turn(&self, lives: Vec<Option<Vec<String>>>, milliseconds: i64) -> i64 {
         let now = now_unix_ms();
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = (lives, 0, now + milliseconds);
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Turn { lives, begun: 0, until_unix_ms: now + milliseconds };
         self.kill.notify_waiters();
         now
     }
@@ -310,14 +317,14 @@ impl Running {
         }
         let own = lives(&args);
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if !turn.0.is_empty() && now_unix_ms() < turn.2 {
-            let program = turn.0.get(turn.1).or(turn.0.last()).cloned().flatten();
-            turn.1 += 1;
+        if !turn.lives.is_empty() && now_unix_ms() < turn.until_unix_ms {
+            let program = turn.lives.get(turn.begun).or(turn.lives.last()).cloned().flatten();
+            turn.begun += 1;
             if let Some(program) = program {
-                return (self.filled(&program), Some(turn.2));
+                return (self.filled(&program), Some(turn.until_unix_ms));
             }
         } else {
-            turn.0.clear();
+            turn.lives.clear();
         }
         let begun = usize::try_from(self.own_begun.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
         (own.get(begun).or(own.last()).cloned().flatten().unwrap_or_default(), None)
