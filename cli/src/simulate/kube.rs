@@ -42,6 +42,9 @@ use crate::escape::escaped;
 use crate::exit::{Exit, Stop};
 use crate::stage::stopped;
 
+/// Words that wait to be shown.
+const MAX_WORDS: usize = 1_024;
+
 /// Where a run is unless somebody says otherwise.
 const NAMESPACE: &str = "vedette-range";
 /// Attempts before labels are given up; the schedule file still holds them.
@@ -62,8 +65,8 @@ struct Run {
     members: Members,
     timeline: Timeline,
     labels: Option<Client>,
-    /// A few words per episode; whoever shows them is quicker.
-    words: mpsc::UnboundedSender<Word>,
+    /// A few words per episode for whoever shows them; at [`MAX_WORDS`] one is not shown.
+    words: mpsc::Sender<Word>,
 }
 
 /// Runs the plan, and removes everything however that ends.
@@ -80,7 +83,7 @@ pub async fn run(args: &SimulateArgs, connect: &ConnectArgs) -> anyhow::Result<E
     }
     let labels = if args.no_labels { None } else { Some(reached(connect).await?) };
     let site = Arc::new(site(args, connect).await?);
-    let (words, mut said) = mpsc::unbounded_channel();
+    let (words, mut said) = mpsc::channel(MAX_WORDS);
     let begun = OnceLock::new();
     let mut course = Course::begin();
     let played = tokio::select! {
@@ -169,7 +172,7 @@ async fn play(
     site: Arc<Site>,
     timeline: Timeline,
     labels: Option<Client>,
-    words: mpsc::UnboundedSender<Word>,
+    words: mpsc::Sender<Word>,
     begun: &OnceLock<Arc<Run>>,
 ) -> anyhow::Result<()> {
     site.claim().await?;
@@ -301,16 +304,16 @@ impl Run {
 
     fn say(&self, said: Said) {
         // At the end nobody shows it any more.
-        let _ = self.words.send(Word::Said(said));
+        let _ = self.words.try_send(Word::Said(said));
     }
 
     fn note(&self, text: String) {
-        let _ = self.words.send(Word::Note(text));
+        let _ = self.words.try_send(Word::Note(text));
     }
 }
 
 /// Shows what happens, for as long as it is asked to.
-async fn show(course: &mut Course, words: &mut mpsc::UnboundedReceiver<Word>) -> std::convert::Infallible {
+async fn show(course: &mut Course, words: &mut mpsc::Receiver<Word>) -> std::convert::Infallible {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
