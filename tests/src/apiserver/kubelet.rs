@@ -414,7 +414,7 @@ mod tests {
             json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {"matchLabels": {"role": "pod"}}}]}]});
 
         assert!(allows(&[], "Egress", &pod, &pod));
-        assert!(!allows(&[deny.clone()], "Egress", &pod, &pod) && allows(&[deny.clone()], "Ingress", &pod, &pod));
+        assert!(!allows(std::slice::from_ref(&deny), "Egress", &pod, &pod) && allows(std::slice::from_ref(&deny), "Ingress", &pod, &pod));
         assert!(allows(&[deny.clone(), open.clone()], "Egress", &pod, &pod));
         assert!(!allows(&[deny, open], "Egress", &pod, &json!({"role": "outside"})));
     }
