@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::v1::{
-    Answer, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, LabelSource, NodeState, Origin, Severity,
-    Workload,
+    Answer, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, LabelSource, ModelState, NodeState,
+    Origin, Severity, Workload,
 };
 
 macro_rules! words {
@@ -55,6 +55,7 @@ words!(Family {
 });
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
 words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", });
+words!(ModelState { Idle "idle", Shadow "shadow", Serving "serving", });
 words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
 words!(CrossCheckMetric {
     Cpu "cpu",

@@ -18,6 +18,7 @@ mod keep;
 pub mod kubernetes;
 pub mod label;
 mod maintain;
+pub mod model;
 pub mod pipeline;
 pub mod problems;
 mod publish;

@@ -5,6 +5,7 @@ mod audit;
 mod cross_checks;
 mod incidents;
 mod labels;
+mod models;
 mod nodes;
 mod schema;
 
@@ -22,6 +23,7 @@ pub use answers::NewAnswer;
 pub use audit::AuditRow;
 pub use incidents::{IncidentFilter, StoredIncident};
 pub use labels::LabelFilter;
+pub use models::StoredModel;
 pub use nodes::StoredNode;
 
 /// Most rows of labels, retractions among them; beyond it new ones are refused.

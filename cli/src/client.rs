@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 use vedette_proto::v1::export_service_client::ExportServiceClient;
 use vedette_proto::v1::ingest_service_client::IngestServiceClient;
 use vedette_proto::v1::label_service_client::LabelServiceClient;
+use vedette_proto::v1::model_service_client::ModelServiceClient;
 use vedette_proto::v1::query_service_client::QueryServiceClient;
 
 use crate::cluster::{self, Cluster, Role};
@@ -223,6 +224,8 @@ pub struct Client {
     pub label: LabelServiceClient<Authorised>,
     /// Where observations go: a recording is played through it as an agent would deliver it.
     pub ingest: IngestServiceClient<Authorised>,
+    /// Its kind classifiers.
+    pub model: ModelServiceClient<Authorised>,
     /// The history, to take away.
     pub export: ExportServiceClient<Authorised>,
 }
@@ -235,6 +238,7 @@ impl Client {
             query: QueryServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             label: LabelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             ingest: IngestServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            model: ModelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             export: ExportServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
         }
     }

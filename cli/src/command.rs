@@ -17,6 +17,7 @@ use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
 use crate::label::{self, AnswerArgs, LabelCommand};
+use crate::model::{self, ModelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
@@ -179,6 +180,9 @@ Examples:
   vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
   vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
     Evaluate(EvaluateArgs),
+    /// See and choose the kind classifiers that an aggregator has
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -237,6 +241,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn needs(command: &Command) -> Role {
     match command {
         Command::Answer(_) => Role::Operator,
+        Command::Model(command) => command.needs(),
         Command::Label(command) if command.writes() => Role::Operator,
         Command::Export(_) | Command::Replay(_) => Role::Admin,
         _ => Role::Viewer,
@@ -261,6 +266,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
+        Command::Model(command) => model::run(command, client, output).await,
         Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }

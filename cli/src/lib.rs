@@ -14,6 +14,7 @@ mod explain;
 pub mod export;
 mod incidents;
 mod label;
+mod model;
 mod query;
 mod status;
 mod watch;

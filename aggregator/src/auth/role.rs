@@ -64,10 +64,13 @@ impl Need {
 }
 
 /// Beginnings of paths and what they need; the first that fits decides.
-const NEEDS: [(&str, Need); 5] = [
+const NEEDS: [(&str, Need); 8] = [
     ("/vedette.v1.QueryService/", Need::Viewer),
     ("/vedette.v1.LabelService/ListLabels", Need::Viewer),
     ("/vedette.v1.LabelService/", Need::Operator),
+    ("/vedette.v1.ModelService/ListModel", Need::Viewer),
+    ("/vedette.v1.ModelService/GetModel", Need::Viewer),
+    ("/vedette.v1.ModelService/ShadowModel", Need::Operator),
     ("/vedette.v1.IngestService/", Need::Delivery),
     // The contract is no secret, but strangers need not be answered.
     ("/grpc.reflection.", Need::Viewer),
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_nobody_decided_about_is_the_admins() {
-        assert_eq!(need("/vedette.v1.ModelService/Promote"), Need::Admin);
+        assert_eq!(need("/vedette.v1.ModelService/PromoteModel"), Need::Admin);
         assert_eq!(need("/vedette.v1.QueryServiceButOther/Get"), Need::Admin);
         assert_eq!(need(""), Need::Admin);
     }

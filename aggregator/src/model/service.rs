@@ -1,0 +1,129 @@
+//! The RPCs of the model service.
+
+use std::sync::Arc;
+
+use tonic::{Extensions, Request, Response, Status};
+use vedette_proto::v1::{
+    self, AddModelRequest, AddModelResponse, GetModelRequest, GetModelResponse, ListModelChangesRequest, ListModelChangesResponse,
+    ListModelsRequest, ListModelsResponse, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest, RemoveModelResponse,
+    RollBackModelRequest, RollBackModelResponse, ShadowModelRequest, ShadowModelResponse,
+};
+
+use super::{ModelError, Registry};
+use crate::{Shared, auth::Grant, label::check};
+
+/// Most conditions of a comparison, and bytes of each.
+const MAX_CONDITIONS: usize = 64;
+const MAX_CONDITION: usize = 512;
+
+/// Answers the model service's calls.
+#[derive(Clone)]
+pub struct ModelService {
+    shared: Shared,
+    registry: Arc<Registry>,
+}
+
+impl ModelService {
+    /// Over the aggregator's shared state and its models.
+    #[must_use]
+    pub fn new(shared: Shared, registry: Arc<Registry>) -> Self {
+        Self { shared, registry }
+    }
+
+    async fn audit(&self, who: &str, detail: &str) -> Result<(), Status> {
+        Ok(self.shared.store.audit(who, "model", detail).await?)
+    }
+}
+
+impl From<ModelError> for Status {
+    fn from(error: ModelError) -> Self {
+        let message = error.to_string();
+        match error {
+            ModelError::Missing(_) => Self::not_found(message),
+            ModelError::File(_) | ModelError::Unfit { .. } | ModelError::Ambiguous(_) => Self::invalid_argument(message),
+            ModelError::InUse { .. } | ModelError::NotGranted(_) | ModelError::NothingBefore => Self::failed_precondition(message),
+            ModelError::Full => Self::resource_exhausted(message),
+            ModelError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Who calls, as the gate let them in.
+fn who(extensions: &Extensions) -> String {
+    extensions.get::<Grant>().map_or_else(String::new, |grant| grant.caller.name.clone())
+}
+
+#[tonic::async_trait]
+impl v1::model_service_server::ModelService for ModelService {
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        Ok(Response::new(ListModelsResponse { models: self.registry.list() }))
+    }
+
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
+        let request = request.into_inner();
+        let model = self.registry.find(&request.id)?;
+        let file = match request.with_file {
+            true if model.shipped => return Err(Status::failed_precondition("the shipped model's file is in the program")),
+            true => self.shared.store.model_file(&model.id).await?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        Ok(Response::new(GetModelResponse { model: Some(model), file }))
+    }
+
+    async fn add_model(&self, request: Request<AddModelRequest>) -> Result<Response<AddModelResponse>, Status> {
+        let who = who(request.extensions());
+        let AddModelRequest { file, public_key, note } = request.into_inner();
+        check::note(&note)?;
+        let (model, known) = self.registry.add(file, public_key, note, &who).await?;
+        self.audit(&who, &format!("added {}", model.id)).await?;
+        Ok(Response::new(AddModelResponse { model: Some(model), known }))
+    }
+
+    async fn remove_model(&self, request: Request<RemoveModelRequest>) -> Result<Response<RemoveModelResponse>, Status> {
+        let who = who(request.extensions());
+        let id = request.into_inner().id;
+        self.registry.remove(&id, &who).await?;
+        self.audit(&who, &format!("removed {id}")).await?;
+        Ok(Response::new(RemoveModelResponse {}))
+    }
+
+    async fn promote_model(&self, request: Request<PromoteModelRequest>) -> Result<Response<PromoteModelResponse>, Status> {
+        let who = who(request.extensions());
+        let PromoteModelRequest { id, comparison, force, reason } = request.into_inner();
+        check::note(&reason).map_err(|status| check::invalid("reason", status.message()))?;
+        if force && reason.trim().is_empty() {
+            return Err(check::invalid("reason", "required with force"));
+        }
+        if let Some(given) = &comparison
+            && (given.conditions.len() > MAX_CONDITIONS || given.conditions.iter().any(|condition| condition.len() > MAX_CONDITION))
+        {
+            return Err(check::invalid("comparison.conditions", format!("at most {MAX_CONDITIONS} of {MAX_CONDITION} bytes each")));
+        }
+        let model = self.registry.promote(&id, comparison, force.then_some(reason.clone()), &who).await?;
+        let how = if force { format!(", forced: {reason}") } else { String::new() };
+        self.audit(&who, &format!("promoted {}{how}", model.id)).await?;
+        Ok(Response::new(PromoteModelResponse { model: Some(model) }))
+    }
+
+    async fn shadow_model(&self, request: Request<ShadowModelRequest>) -> Result<Response<ShadowModelResponse>, Status> {
+        let who = who(request.extensions());
+        let model = self.registry.shadow(&request.into_inner().id, &who).await?;
+        let id = model.as_ref().map_or("none", |model| &model.id);
+        self.audit(&who, &format!("watches: {id}")).await?;
+        Ok(Response::new(ShadowModelResponse { model }))
+    }
+
+    async fn roll_back_model(&self, request: Request<RollBackModelRequest>) -> Result<Response<RollBackModelResponse>, Status> {
+        let who = who(request.extensions());
+        let reason = request.into_inner().reason;
+        check::note(&reason).map_err(|status| check::invalid("reason", status.message()))?;
+        let model = self.registry.roll_back(reason, &who).await?;
+        self.audit(&who, &format!("rolled back to {}", model.id)).await?;
+        Ok(Response::new(RollBackModelResponse { model: Some(model) }))
+    }
+
+    async fn list_model_changes(&self, request: Request<ListModelChangesRequest>) -> Result<Response<ListModelChangesResponse>, Status> {
+        let limit = check::limit("limit", request.into_inner().limit, 100, 10_000)?;
+        Ok(Response::new(ListModelChangesResponse { changes: self.shared.store.model_changes(limit).await? }))
+    }
+}
