@@ -103,10 +103,7 @@ fn docker_finds_the_same_blobs_in_an_archive_as_containerd() {
     let within = |descriptor: &Value| blob(&layout, descriptor).strip_prefix(&layout).unwrap().to_str().unwrap().to_owned();
     let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(within).collect();
     let tag = concat!("vedette-agent:", env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        read(&layout.join("manifest.json")),
-        json!([{"Config": within(&manifest["config"]), "RepoTags": [tag], "Layers": layers}])
-    );
+    assert_eq!(read(&layout.join("manifest.json")), json!([{"Config": within(&manifest["config"]), "RepoTags": [tag], "Layers": layers}]));
     let top = layers.last().unwrap().rsplit('/').next().unwrap();
     assert_eq!(read(&layout.join("repositories")), json!({"vedette-agent": {env!("CARGO_PKG_VERSION"): top}}));
     // What docker unpacks must be what the configuration says it is.
