@@ -6,6 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 
+use crate::backtest::{self, BacktestArgs};
+use crate::canary::{self, CanaryArgs};
 use crate::client::{Client, ConnectArgs};
 use crate::cluster::Role;
 use crate::containers::{self, ContainersArgs};
@@ -179,6 +181,33 @@ Examples:
   vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
   vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
     Evaluate(EvaluateArgs),
+    /// Attack pods of its own with a scan and a miner, labelled as simulated, and say whether that was detected and how fast
+    #[command(after_help = "\
+Takes two and a half minutes, touches nobody else's pods, and removes its own however it ends. Whatever was not detected is a failure (1): a
+canary in a schedule tells when detection itself no longer works. On this machine it needs root, and an agent that watches it; in a cluster
+what `vedette simulate --backend kube` needs (docs/lab.md).
+
+Examples:
+  vedette canary --data-dir /var/lib/vedette
+  vedette canary --backend kube
+  vedette canary -o json | jq '.[] | select(.detected == \"no\")'")]
+    Canary(CanaryArgs),
+    /// Play history through a fresh detector and compare with what was told; or score the rows of any table
+    #[command(after_help = "\
+History is played with today's detector, after some minutes that only teach it: `same` was told then and would be now, `new` would be told
+now, `gone` was told then. It is held in memory, at most 5 million rows at once.
+
+A table is a CSV file with a header, also .csv.gz, of any size; - is standard input. Every row gets a score by the unsupervised layers, from
+nothing but the rows before it. Every column but those named otherwise must be numeric; an empty field, NaN and null are absent.
+docs/evaluation.md says what the score is made of.
+
+Examples:
+  vedette backtest --since 6h --namespace shop
+  vedette backtest --since 2d --until 1d -o json | jq '.[] | select(.state == \"new\")'
+  vedette backtest --csv metrics.csv --time timestamp --scores-out scores.csv
+  vedette backtest --csv pods.csv.gz --time timestamp --entity pod --label label --train-rows 5000
+  vedette backtest --csv pods.csv.gz --time timestamp --entity pod --column cpu_millicores -o json")]
+    Backtest(BacktestArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -222,6 +251,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Record(args) => record::run(args).await,
         Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
+        Command::Canary(args) => canary::run(args, &cli.connect, &mut output).await.map(ExitCode::from),
+        Command::Backtest(args) => backtest::run(&args, &cli.connect, &mut output).await.map(ExitCode::from),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -261,7 +292,13 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Completion { .. } => {
+        Command::Demo(_)
+        | Command::Simulate(_)
+        | Command::Record(_)
+        | Command::Evaluate(_)
+        | Command::Backtest(_)
+        | Command::Canary(_)
+        | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }
     }

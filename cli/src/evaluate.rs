@@ -5,10 +5,10 @@ mod figures;
 mod learn;
 mod page;
 mod picture;
-mod play;
-mod stats;
+pub(crate) mod play;
+pub(crate) mod stats;
 mod trivial;
-mod truth;
+pub(crate) mod truth;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -30,6 +30,7 @@ mod restore;
 mod rollout;
 mod signature;
 mod silence;
+pub mod table;
 mod thresholds;
 mod trend;
 pub mod vector;
