@@ -18,6 +18,8 @@ mod query;
 mod status;
 mod watch;
 
+mod console;
+
 pub mod demo;
 mod evaluate;
 pub mod record;
