@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { quantity, span, time, vis } from "./format";
+import { number, quantity, span, time, vis } from "./format";
 import { onTheme } from "./theme";
 
 export interface Line {
@@ -71,8 +71,8 @@ function options(latest: { current: Props }, width: number, brushed: (range: Ran
       },
     },
     axes: [
-      { ...axis, space: 70, values: (_u, ticks) => ticks.map((s) => time(s * 1000)) },
-      { ...axis, size: 78, values: (_u, ticks) => ticks.map((v) => quantity(v, unit)) },
+      { ...axis, space: 70, size: 30, values: (_u, ticks) => ticks.map((s) => time(s * 1000)) },
+      { ...axis, size: 74, ...(/^b(ytes)?(\/s)?$/i.test(unit) ? { incrs: DOUBLINGS } : {}), values: (_u, ticks) => ticks.map((v) => ticked(v, unit)) },
     ],
     series: [
       {},
@@ -107,6 +107,8 @@ function options(latest: { current: Props }, width: number, brushed: (range: Ran
         (u) => {
           const { left, top: above, width: wide, height: high } = u.bbox;
           u.ctx.save();
+          u.ctx.textAlign = "left";
+          u.ctx.textBaseline = "alphabetic";
           u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
           for (const mark of latest.current.marks ?? []) {
             const x = u.valToPos(mark.atMs / 1000, "x", true);
@@ -133,6 +135,13 @@ function options(latest: { current: Props }, width: number, brushed: (range: Ran
     },
   };
 }
+
+/** A unit of many letters stands beside the title, not at every tick. */
+const spelled = (unit: string) => /^[a-z]{3,}/.test(unit) && !["bytes", "bytes/s", "ratio"].includes(unit);
+const ticked = (value: number, unit: string) => (spelled(unit) ? number(value) : quantity(value, unit));
+
+/** Bytes are counted in powers of two. */
+const DOUBLINGS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 /** The highest value, for a person who does not see the picture. */
 function spoken({ title, unit, lines, band }: Props): string {
@@ -212,6 +221,7 @@ export function Chart(props: Props) {
     <figure class={props.small ? "chart small" : "chart"}>
       <figcaption>
         <b>{vis(props.title)}</b>
+        {spelled(props.unit) && !props.title.toLowerCase().includes(props.unit) && <span class="dim">{props.unit}</span>}
         {props.lines.length > 1 && (
           <span class="legend">
             {props.lines.map((line, place) => (

@@ -22,7 +22,7 @@ export function number(value: number): string {
   if (size >= 1e15) return value.toExponential(2);
   if (size >= 1000) return Math.round(value).toLocaleString("en");
   if (size === 0 || size >= 100 || Number.isInteger(value)) return value.toFixed(0);
-  return value.toFixed(size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+  return String(Number(value.toFixed(size >= 10 ? 1 : size >= 0.1 ? 2 : 3)));
 }
 
 export function bytes(value: number): string {

@@ -13,7 +13,12 @@ import { usePoll } from "./poll";
 import { kindWord } from "./words";
 
 /** What people call a feature or column. */
-export const titled = (name: string) => name.replace(/_per_sec$/, "").replaceAll("_", " ").replace(/ bytes$/, "");
+export function titled(name: string): string {
+  const plain = name.replace(/_per_sec$/, "").replaceAll("_", " ");
+  const moved = /^(tx|rx) (excess )?(.+)$/.exec(plain);
+  if (moved) return `${moved[3]} ${moved[1] === "tx" ? "sent" : "received"}${moved[2] ? " beyond those received" : ""}`;
+  return plain.replace(/^cpu /, "CPU ").replace(/^tcp /, "TCP ").replace(/^udp /, "UDP ").replace(/ bytes$/, "");
+}
 
 /** The features that say most, in the order of a picture. */
 export const MAIN = [

@@ -38,7 +38,7 @@ export function Table<T>({ caption, rows, columns, id, href, size = 50, empty = 
   const shown = sorted.slice(at * size, (at + 1) * size);
   if (rows.length === 0) return <p class="dim">{empty}</p>;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
+    <div class="scroll" tabIndex={0} role="region" aria-label={`table of ${caption}`}>
       <table>
         <caption class="hidden">{caption}</caption>
         <thead>

@@ -133,13 +133,14 @@ function Moved({ evidence }: { evidence: Evidence }) {
         <div class="compare">
           <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
             <rect class="track" width="100" height="10" />
+            {factor && <rect class="reach" x={(expectedHigh / most) * 100} width={((observed - expectedHigh) / most) * 100} height="10" />}
             <rect class="bandfill" x={(expectedLow / most) * 100} width={Math.max(0.8, ((expectedHigh - expectedLow) / most) * 100)} height="10" />
             <rect class="seen" x={Math.min(99, (observed / most) * 100)} width="1" height="10" />
           </svg>
           <b>{factor ? `${number(factor)}×` : quantity(observed, unit)}</b>
           <span class="dim">
             {factor ? "the top of " : "against "}
-            {baseline && baseline !== "none" ? `${vis(baseline)} normal` : "no baseline"} {quantity(expectedLow, unit)} – {quantity(expectedHigh, unit)}
+            {baseline === "own" ? "its own normal" : baseline && baseline !== "none" ? `normal by the ${vis(baseline)}` : "no baseline"}, {quantity(expectedLow, unit)} – {quantity(expectedHigh, unit)}
           </span>
         </div>
       )}
