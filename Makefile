@@ -7,10 +7,10 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: help demo test bench lint format prepare vm-image images manifests recordings range-check evaluate
+.PHONY: console test-console help demo test bench lint format prepare vm-image images manifests recordings range-check evaluate
 
 help: ## list what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## build, then show attacks being found on this machine (live as root on Linux, else a recording); ARGS="--report FILE --keep"
 	cargo build --release $(BINARIES) --bins
@@ -18,6 +18,12 @@ demo: ## build, then show attacks being found on this machine (live as root on L
 
 test: prepare vm-image ## install what the tests need where that is missing and possible, then run every test; ARGS="-E 'test(...)'"
 	scripts/run-tests $(ARGS)
+
+console: ## build the web console into console/dist, which is committed (npm; everything else builds without)
+	cd console && npm ci --no-audit --no-fund && npm run build
+
+test-console: prepare ## drive the web console in a browser; pictures of every page go to target/screenshots
+	scripts/run-tests -E 'package(vedette-tests) & binary(console)' --success-output final
 
 bench: ## run the benchmarks, write target/bench.json and print it as a table
 	scripts/run-benches $(ARGS)

@@ -7,6 +7,7 @@ mod accept;
 pub mod auth;
 mod clock;
 pub mod config;
+pub mod console;
 pub mod counters;
 pub mod data_dir;
 pub mod export;

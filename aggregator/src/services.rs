@@ -1,15 +1,17 @@
-//! The services for people and tools, each behind the gate: query, labels, export, reflection.
+//! The services for people and tools, each behind the gate: query, labels, export, the console, reflection.
 
 use std::sync::Arc;
 
 use tonic::transport::server::Router;
 use vedette_proto::v1::{
-    export_service_server::ExportServiceServer, label_service_server::LabelServiceServer, query_service_server::QueryServiceServer,
+    console_service_server::ConsoleServiceServer, export_service_server::ExportServiceServer, label_service_server::LabelServiceServer,
+    query_service_server::QueryServiceServer,
 };
 
 use crate::{
     Shared,
     auth::{Auth, Gate},
+    console::{ConsoleService, Files},
     export::ExportService,
     label::LabelService,
     query::QueryService,
@@ -22,6 +24,7 @@ use crate::{
 /// The descriptors cannot be read: a broken build.
 pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<Router, StartError> {
     let query = QueryService::new(shared.clone()).map_err(StartError::Threads)?;
+    let console = ConsoleService::new(shared.clone()).map_err(StartError::Threads)?;
     let export = ExportService::new(shared.clone()).map_err(StartError::Threads)?;
     // 10,000 labels with full selectors are more than the usual 4 MiB.
     let label = LabelServiceServer::new(LabelService::new(shared.clone())).max_decoding_message_size(16 << 20);
@@ -34,6 +37,8 @@ pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<R
         .add_service(Gate::new(auth, QueryServiceServer::new(query)))
         .add_service(Gate::new(auth, label))
         .add_service(Gate::new(auth, ExportServiceServer::new(export)))
+        .add_service(Gate::new(auth, ConsoleServiceServer::new(console)))
+        .add_service(Gate::new(auth, Files))
         .add_service(Gate::new(auth, descriptors().build_v1()?))
         .add_service(Gate::new(auth, descriptors().build_v1alpha()?)))
 }

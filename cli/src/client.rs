@@ -217,6 +217,8 @@ pub(crate) fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
 /// The services of an aggregator.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// The way there, for whatever is no client of one service.
+    pub channel: Authorised,
     /// What the aggregator knows.
     pub query: QueryServiceClient<Authorised>,
     /// What people and simulations say.
@@ -232,6 +234,7 @@ impl Client {
     pub(crate) fn over(channel: &Channel, token: &Token) -> Self {
         let client = || InterceptedService::new(channel.clone(), token.clone());
         Self {
+            channel: client(),
             query: QueryServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             label: LabelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             ingest: IngestServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -10,6 +10,7 @@ use crate::backtest::{self, BacktestArgs};
 use crate::canary::{self, CanaryArgs};
 use crate::client::{Client, ConnectArgs};
 use crate::cluster::Role;
+use crate::console::{self, ConsoleArgs};
 use crate::containers::{self, ContainersArgs};
 use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
@@ -128,6 +129,16 @@ Examples:
   vedette export --layout seed --out history.csv
   vedette export --kind mining --kind scan --format jsonl | head")]
     Export(ExportArgs),
+    /// Open the web console in a browser on this machine
+    #[command(after_help = "\
+Serves it on 127.0.0.1 over the same connection as every other command: whoever runs this may do in the browser what --role says, until
+Ctrl-C. The address that is printed opens one session of eight hours; docs/decisions/061 says what that protects against.
+
+Examples:
+  vedette console
+  vedette console --role viewer --context production
+  vedette console --data-dir /var/lib/vedette --port 8443 --no-browser")]
+    Console(ConsoleArgs),
     /// Run aggregator, agent and simulated attacks on this machine: a demonstration, not evidence
     #[command(after_help = "\
 Needs root on Linux for the live run; otherwise replays a recording.
@@ -267,7 +278,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The role that suffices for a command.
 fn needs(command: &Command) -> Role {
     match command {
-        Command::Answer(_) => Role::Operator,
+        Command::Answer(_) | Command::Console(_) => Role::Operator,
         Command::Label(command) if command.writes() => Role::Operator,
         Command::Export(_) | Command::Replay(_) => Role::Admin,
         _ => Role::Viewer,
@@ -290,6 +301,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
+        Command::Console(args) => console::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
         Command::Demo(_)

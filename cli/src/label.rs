@@ -128,14 +128,15 @@ pub struct AnswerArgs {
 
 /// Who speaks.
 #[derive(Debug, Args)]
-struct AuthorArgs {
+pub struct AuthorArgs {
     /// Your name [default: the user who runs this]
     #[arg(long, value_name = "NAME")]
     author: Option<String>,
 }
 
 impl AuthorArgs {
-    fn name(self) -> Result<String, Stop> {
+    /// The name, or an error that says how to give one.
+    pub fn name(self) -> Result<String, Stop> {
         let named = self.author.or_else(|| {
             // Under sudo the person is not root.
             let user = |name: &str| std::env::var(name).ok().filter(|user| !user.is_empty());

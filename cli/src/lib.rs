@@ -20,6 +20,8 @@ mod watch;
 
 mod backtest;
 mod canary;
+mod console;
+
 pub mod demo;
 mod evaluate;
 pub mod record;

@@ -64,11 +64,14 @@ impl Need {
 }
 
 /// Beginnings of paths and what they need; the first that fits decides.
-const NEEDS: [(&str, Need); 5] = [
+const NEEDS: [(&str, Need); 7] = [
     ("/vedette.v1.QueryService/", Need::Viewer),
     ("/vedette.v1.LabelService/ListLabels", Need::Viewer),
     ("/vedette.v1.LabelService/", Need::Operator),
     ("/vedette.v1.IngestService/", Need::Delivery),
+    ("/vedette.v1.ConsoleService/", Need::Viewer),
+    // The files that a browser runs: no secret either.
+    ("/console/", Need::Viewer),
     // The contract is no secret, but strangers need not be answered.
     ("/grpc.reflection.", Need::Viewer),
 ];
