@@ -3,8 +3,10 @@
 mod compared;
 mod container;
 mod node;
+mod pod;
 mod room;
 mod select;
+mod sums;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -22,6 +24,7 @@ pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 pub use node::NodeId;
 use node::NodeRecord;
 pub use room::FleetFull;
+pub use sums::Sums;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]

@@ -64,11 +64,13 @@ impl Need {
 }
 
 /// Beginnings of paths and what they need; the first that fits decides.
-const NEEDS: [(&str, Need); 5] = [
+const NEEDS: [(&str, Need); 6] = [
     ("/vedette.v1.QueryService/", Need::Viewer),
     ("/vedette.v1.LabelService/ListLabels", Need::Viewer),
     ("/vedette.v1.LabelService/", Need::Operator),
     ("/vedette.v1.IngestService/", Need::Delivery),
+    // Other tools' alerts become labels.
+    (crate::receive::PATH, Need::Operator),
     // The contract is no secret, but strangers need not be answered.
     ("/grpc.reflection.", Need::Viewer),
 ];
