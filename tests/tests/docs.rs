@@ -103,7 +103,8 @@ fn the_guide_lists_every_page() {
     let summary = &documents["docs/SUMMARY.md"];
     let listed: BTreeSet<_> = links(summary).into_iter().map(|target| resolved(&Path::new("docs").join(target))).collect();
 
-    let pages = documents.keys().filter(|path| path.starts_with("docs/") && !path.starts_with("docs/decisions/") && *path != "docs/SUMMARY.md");
+    let pages =
+        documents.keys().filter(|path| path.starts_with("docs/") && !path.starts_with("docs/decisions/") && *path != "docs/SUMMARY.md");
     let missing: Vec<_> = pages.filter(|path| !listed.contains(Path::new(path))).collect();
 
     assert!(missing.is_empty(), "not in docs/SUMMARY.md: {missing:?}");

@@ -143,7 +143,12 @@ fn workload(one: &Busy, name: usize, columns: &[(&str, usize)], output: &Output)
 
 /// Places that a text takes: where a character may be wide, two for safety.
 fn cells(text: &str) -> usize {
-    text.chars().map(|c| if (c as u32) < 0x1100 { 1 } else { 2 }).sum()
+    text.chars().map(places).sum()
+}
+
+fn places(c: char) -> usize {
+    // Punctuation and arrows lie between, and are as narrow as letters.
+    if matches!(c as u32, 0..0x1100 | 0x2000..0x2e80) { 1 } else { 2 }
 }
 
 /// At most so many places of a text; `…` says that it was cut.
@@ -154,7 +159,7 @@ fn fit(text: &str, width: usize) -> String {
     let mut out = String::new();
     let mut room = width.saturating_sub(1);
     for c in text.chars() {
-        match room.checked_sub(if (c as u32) < 0x1100 { 1 } else { 2 }) {
+        match room.checked_sub(places(c)) {
             Some(rest) => room = rest,
             None => break,
         }

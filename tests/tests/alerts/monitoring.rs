@@ -64,7 +64,8 @@ fn queries() -> Vec<(String, String)> {
         }
         for variable in board["templating"]["list"].as_array().unwrap() {
             if let Some(query) = variable["query"]["query"].as_str() {
-                let (metric, label) = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')?.split_once(", ")).unwrap();
+                let (metric, label) =
+                    query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')?.split_once(", ")).unwrap();
                 queries.push((format!("{file}: variable {}", variable["name"]), format!("count by ({label}) ({metric})")));
             }
         }
@@ -106,8 +107,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> (bool, String) {
 
 /// OpenMetrics as the older text format has it, which is what promtool reads: a counter is described under its full name.
 fn as_text_format(metrics: &str) -> String {
-    let counters: Vec<&str> =
-        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let counters: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let described = |line: &str| {
         let mut words = line.splitn(4, ' ');
         let (hash, keyword, name, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);

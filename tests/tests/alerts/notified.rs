@@ -29,7 +29,8 @@ fn config(inbox: &Inbox) -> String {
 /// Calls that a receiver accepted since the aggregator started.
 fn sent(aggregator: &Aggregator, receiver: &str) -> f64 {
     let (_, text) = process::get(aggregator.http, "/metrics").unwrap();
-    let lines: String = text.lines().filter(|line| line.contains(&format!("receiver=\"{receiver}\""))).map(|line| format!("{line}\n")).collect();
+    let lines: String =
+        text.lines().filter(|line| line.contains(&format!("receiver=\"{receiver}\""))).map(|line| format!("{line}\n")).collect();
     value(&lines, "vedette_aggregator_notifications_sent_total").unwrap_or(0.0)
 }
 
@@ -73,7 +74,10 @@ async fn one_attack_on_fifty_replicas_is_one_notification_whatever_restarts() {
     let alerts = firing[0].body["alerts"].as_array().unwrap();
     assert_eq!(alerts.len(), 1, "{alerts:#?}");
     let labels = &alerts[0]["labels"];
-    assert_eq!((labels["namespace"].as_str(), labels["owner"].as_str(), labels["severity"].as_str()), (Some("shop"), Some("web"), Some("ticket")));
+    assert_eq!(
+        (labels["namespace"].as_str(), labels["owner"].as_str(), labels["severity"].as_str()),
+        (Some("shop"), Some("web"), Some("ticket"))
+    );
     assert_eq!(alerts[0]["generatorURL"], "https://vedette.example/incidents/1");
     assert_eq!(alerts[0]["annotations"]["explain"], "vedette explain 1");
     assert_eq!((starts.len(), &starts), (1, &restarted), "the same alert, since the same time");
