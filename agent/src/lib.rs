@@ -21,10 +21,11 @@ pub mod outbox;
 pub mod parse;
 pub mod peers;
 pub mod processes;
-pub mod resolve;
 pub mod sample;
 pub mod sensor;
 pub mod slots;
 pub mod tree;
 pub mod uplink;
 pub mod watcher;
+
+pub use vedette_resolve as resolve;

@@ -33,6 +33,12 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Write-ahead log, Parquet, retention. A relative `dir` is below `data_dir`.
     pub history: vedette_history::Config,
+    /// What `/metrics` tells beyond the aggregator's own state.
+    pub metrics: crate::gauges::Metrics,
+    /// Other tools' alerts.
+    pub receive: crate::receive::Receive,
+    /// Who is notified of what.
+    pub notify: crate::notify::Config,
     /// Facts, baselines, incidents.
     pub detect: vedette_detect::Config,
 }
@@ -50,6 +56,9 @@ impl Default for Config {
             identity: Identity::default(),
             kubernetes: Kubernetes::default(),
             history: vedette_history::Config::default(),
+            metrics: crate::gauges::Metrics::default(),
+            receive: crate::receive::Receive::default(),
+            notify: crate::notify::Config::default(),
             detect: vedette_detect::Config::default(),
         }
     }
@@ -281,6 +290,8 @@ impl Config {
             return value("tls.ca_config_map", "must be NAMESPACE/NAME");
         }
         self.auth.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        self.receive.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        self.notify.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
         if self.auth.token_review && !self.kubernetes.enabled {
             return value("auth.token_review", "needs kubernetes.enabled = true");
         }

@@ -4,8 +4,10 @@ mod compared;
 mod container;
 mod living;
 mod node;
+mod pod;
 mod room;
 mod select;
+mod sums;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -23,6 +25,7 @@ pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 pub use node::NodeId;
 use node::NodeRecord;
 pub use room::FleetFull;
+pub use sums::Sums;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]

@@ -99,6 +99,7 @@ pub async fn incidents(
     problems: Arc<Problems>,
 ) {
     // Bounded by detect.max_open_incidents.
+    open.iter().for_each(|incident| counters.open.note(incident));
     let mut open: HashMap<u64, v1::Severity> = open.iter().map(|incident| (incident.id, incident.severity())).collect();
     count_open(&open, &counters);
     while let Some(Change { change, incident, reasoning }) = queue.recv().await {
@@ -113,6 +114,7 @@ pub async fn incidents(
             counters.incident_opened(incident.severity());
             tracing::info!(incident = incident.id, severity = incident.severity().word(), summary = ?incident.summary, "incident opened");
         }
+        counters.open.note(&incident);
         match incident.resolved_unix_ms {
             0 => open.insert(incident.id, incident.severity()),
             _ => open.remove(&incident.id),

@@ -1,6 +1,10 @@
 //! The one task that owns the detector: names rows, scores them, hands them on to be kept, and tells of incidents.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 use vedette_detect::{Change, Detector, NodeHeard, SubjectKey, Unclaimed};
@@ -237,7 +241,9 @@ impl Pipeline {
         if let Some(round) = batch.cross_check.filter(|_| !duplicate) {
             self.cross_check(&peer, round, origin);
         }
+        let began = Instant::now();
         let scored = (!duplicate).then(|| self.score(&peer, batch.sequence, batch.dropped, block, origin));
+        self.counters.detection.inc_by(began.elapsed().as_secs_f64());
         for removed in &batch.removed {
             if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
                 self.detector.container_removed(SubjectKey(key), removed, origin);

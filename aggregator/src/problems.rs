@@ -27,6 +27,8 @@ pub enum Source {
     ApiServer,
     /// The CA's certificate cannot be published.
     Publishing,
+    /// Somebody cannot be notified.
+    Notify,
     /// The detector met a limit and does not judge everything.
     Detector,
 }

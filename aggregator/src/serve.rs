@@ -24,14 +24,15 @@ use crate::{
     counters::Counters,
     data_dir::{DataDir, DataDirError},
     fleet::{Fleet, Limits},
+    gauges::Gauges,
     http::Pages,
     identity::Identity,
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    maintain, pipeline,
+    maintain, notify, pipeline,
     problems::{Problems, Source},
-    publish,
+    publish, receive,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
@@ -163,6 +164,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (stop, stopping) = watch::channel(false);
     let roll = tokio::spawn(roll.run(stopping.clone()));
     let (kubernetes, watches) = client.as_ref().map(|client| watches(&config, client, &shared, &stopping)).unzip();
+    // Before the first change: what is open is told again as it was.
+    let notifying = notify::start(&config.notify, &shared, &stopping).await?;
     let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
 
     let door = Arc::new(Door {
@@ -182,6 +185,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
     tasks.extend(watches.into_iter().flatten());
+    tasks.extend(notifying);
     if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
         let at = config.tls.ca_config_map.clone();
         let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
@@ -209,7 +213,16 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
         let _ = until.wait_for(|stop| *stop).await;
     }));
-    let pages = Pages::new(Arc::clone(&shared.counters), Arc::clone(&shared.fleet), Arc::clone(&shared.problems)).router();
+    let gauges = Gauges {
+        fleet: Arc::clone(&shared.fleet),
+        open: Arc::clone(&shared.counters.open),
+        problems: Arc::clone(&shared.problems),
+        queues: [("pipeline", config.ingest.queue_batches), ("durable", config.ingest.durable_batches)],
+        config: config.metrics.clone(),
+    };
+    let alerts =
+        config.receive.enabled.then(|| receive::Door::new(shared.clone(), Arc::clone(&auth), config.receive.clone(), &config.notify.link));
+    let pages = Pages::new(Arc::clone(&shared.counters), gauges).router(alerts);
     let mut until = stopping;
     let shutdown = async move {
         let _ = until.wait_for(|stop| *stop).await;

@@ -6,6 +6,7 @@ mod cross_checks;
 mod incidents;
 mod labels;
 mod nodes;
+mod notified;
 mod schema;
 
 use std::{
@@ -23,6 +24,7 @@ pub use audit::AuditRow;
 pub use incidents::{IncidentFilter, StoredIncident};
 pub use labels::LabelFilter;
 pub use nodes::StoredNode;
+pub use notified::Notified;
 
 /// Most rows of labels, retractions among them; beyond it new ones are refused.
 pub const MAX_LABELS: u64 = 1_000_000;

@@ -25,6 +25,7 @@ use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::simulate::{self, SimulateArgs};
+use crate::top::{self, TopArgs};
 use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
@@ -84,6 +85,15 @@ Examples:
 In a script (3 means that nothing matches):
   vedette incidents --open --severity page >/dev/null && echo somebody should look")]
     Incidents(IncidentsArgs),
+    /// Show nodes, workloads by score and open incidents, live
+    #[command(after_help = "\
+q or Ctrl-C ends it. Where nobody watches it prints once; -o json prints one object.
+
+Examples:
+  vedette top
+  vedette top --namespace shop --every 5
+  vedette top -o json | jq -r '.workloads[:5][] | \"\\(.score) \\(.workload.owner_name)\"'")]
+    Top(TopArgs),
     /// Say everything that is known about an incident
     #[command(after_help = "\
 What moved, by how much, against which baseline; each picture runs from before the onset (^) on.
@@ -297,6 +307,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Crosscheck(args) => crosscheck::run(args, client, output).await,
         Command::Incidents(args) if args.watch => watch::run(args, &route, client.clone(), output).await,
         Command::Incidents(args) => incidents::run(args, client, output, now).await,
+        Command::Top(args) => top::run(args, &route, client.clone(), output).await,
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,

@@ -16,6 +16,7 @@ mod incidents;
 mod label;
 mod query;
 mod status;
+mod top;
 mod watch;
 
 mod backtest;

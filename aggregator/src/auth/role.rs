@@ -64,7 +64,7 @@ impl Need {
 }
 
 /// Beginnings of paths and what they need; the first that fits decides.
-const NEEDS: [(&str, Need); 7] = [
+const NEEDS: &[(&str, Need)] = &[
     ("/vedette.v1.QueryService/", Need::Viewer),
     ("/vedette.v1.LabelService/ListLabels", Need::Viewer),
     ("/vedette.v1.LabelService/", Need::Operator),
@@ -72,6 +72,8 @@ const NEEDS: [(&str, Need); 7] = [
     ("/vedette.v1.ConsoleService/", Need::Viewer),
     // The files that a browser runs: no secret either.
     ("/console/", Need::Viewer),
+    // Other tools' alerts become labels.
+    (crate::receive::PATH, Need::Operator),
     // The contract is no secret, but strangers need not be answered.
     ("/grpc.reflection.", Need::Viewer),
 ];

@@ -57,6 +57,7 @@ impl v1::label_service_server::LabelService for LabelService {
         let labels = check::labels(request.into_inner().labels, &self.shared.cluster)?;
         let author = labels.first().map_or("", |label| &label.author).to_owned();
         let ids = self.shared.store.add_labels(&labels).await?;
+        self.shared.counters.labelled(&labels);
         let span = ids.first().zip(ids.last()).map_or(String::new(), |(first, last)| format!("added labels {first} to {last}"));
         self.shared.store.audit(&author, "label", &span).await?;
         Ok(Response::new(AddLabelsResponse { ids }))
@@ -115,6 +116,7 @@ impl v1::label_service_server::LabelService for LabelService {
             labels: &labels,
         };
         let (id, label_id) = self.shared.store.add_answer(&answer).await?;
+        self.shared.counters.labelled(&labels);
         let detail = format!("incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
         self.shared.store.audit(&request.author, "answer", detail.trim_end()).await?;
         let incident = Incident { answer: request.answer, ..incident };

@@ -12,7 +12,7 @@ const OLD: (&str, &str) = ("1.21", "old-schemas");
 /// The newest whose schemas the current validator brings.
 const CURRENT: (&str, &str) = ("1.37", "");
 /// Kinds that a cluster has only with an operator: no schema of Kubernetes knows them.
-const FOREIGN: [&str; 3] = ["PodMonitor", "SecurityContextConstraints", "ServiceMonitor"];
+const FOREIGN: [&str; 4] = ["PodMonitor", "PrometheusRule", "SecurityContextConstraints", "ServiceMonitor"];
 
 /// Says what the schemas of a version have against a text; `None`: the test has been skipped and must return.
 fn complaints(text: &str, (version, place): (&str, &str)) -> Option<String> {
@@ -55,6 +55,11 @@ fn check_foreign(object: &Value) {
             let endpoints = if kind == "PodMonitor" { "/spec/podMetricsEndpoints" } else { "/spec/endpoints" };
             assert_eq!(object["apiVersion"], "monitoring.coreos.com/v1");
             requires(object, &["/metadata/namespace", "/spec/selector/matchLabels", &format!("{endpoints}/0/port")]);
+            assert_eq!(object["metadata"]["labels"]["release"], "kube-prometheus-stack");
+        }
+        "PrometheusRule" => {
+            assert_eq!(object["apiVersion"], "monitoring.coreos.com/v1");
+            requires(object, &["/metadata/namespace", "/spec/groups/0/name", "/spec/groups/0/rules/0/expr"]);
             assert_eq!(object["metadata"]["labels"]["release"], "kube-prometheus-stack");
         }
         _ => {
