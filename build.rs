@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 6] = ["types", "ingest", "label", "query", "export", "console"];
+const FILES: [&str; 7] = ["types", "ingest", "label", "query", "export", "policy", "console"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/vedette");

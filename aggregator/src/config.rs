@@ -41,6 +41,8 @@ pub struct Config {
     pub notify: crate::notify::Config,
     /// Facts, baselines, incidents.
     pub detect: vedette_detect::Config,
+    /// Budgets, and how long an installation only observes.
+    pub policy: vedette_detect::policy::Config,
 }
 
 impl Default for Config {
@@ -60,6 +62,7 @@ impl Default for Config {
             receive: crate::receive::Receive::default(),
             notify: crate::notify::Config::default(),
             detect: vedette_detect::Config::default(),
+            policy: vedette_detect::policy::Config::default(),
         }
     }
 }

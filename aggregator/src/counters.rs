@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use vedette_detect::Stats;
-use vedette_proto::v1::{Label, LabelSource, Severity};
+use vedette_proto::v1::{Label, LabelSource, Severity, Withheld};
 
 use crate::gauges::OpenIncidents;
 
@@ -124,6 +124,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithheldLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
 }
@@ -198,6 +203,7 @@ pub struct Counters {
     refused: Family<ReasonLabel, Counter>,
     labels_added: Family<SourceLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
+    withheld: Family<WithheldLabel, Counter>,
     incidents_open: Family<SeverityLabel, Gauge>,
 }
 
@@ -243,6 +249,13 @@ impl Counters {
         self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() }).inc();
     }
 
+    /// Counts an incident that opened less loudly than detection asked.
+    pub fn withheld(&self, reason: Withheld) {
+        if reason != Withheld::Unspecified {
+            self.withheld.get_or_create(&WithheldLabel { reason: reason.word() }).inc();
+        }
+    }
+
     /// Sets how many incidents are open.
     pub fn incidents_open(&self, open: &BTreeMap<Severity, i64>) {
         for &severity in Severity::WORDS {
@@ -269,6 +282,7 @@ impl Counters {
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
         registry.register("labels_added", "Labels added, by source", self.labels_added.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
+        registry.register("incidents_withheld", "Incidents that policy made less loud when they opened, by reason", self.withheld.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
         registry.register("names_refused", "Containers refused a name because their pod is another node's", self.names_refused.clone());
         registry.register("unclaimed", "Containers that no API object claims", self.unclaimed.clone());

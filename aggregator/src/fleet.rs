@@ -3,6 +3,7 @@
 mod compared;
 mod container;
 mod living;
+mod neighbours;
 mod node;
 mod pod;
 mod room;

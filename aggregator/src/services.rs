@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::transport::server::Router;
 use vedette_proto::v1::{
     console_service_server::ConsoleServiceServer, export_service_server::ExportServiceServer, label_service_server::LabelServiceServer,
-    query_service_server::QueryServiceServer,
+    policy_service_server::PolicyServiceServer, query_service_server::QueryServiceServer,
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     console::{ConsoleService, Files},
     export::ExportService,
     label::LabelService,
+    policy::PolicyService,
     query::QueryService,
     serve::StartError,
 };
@@ -26,6 +27,7 @@ pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<R
     let query = QueryService::new(shared.clone()).map_err(StartError::Threads)?;
     let console = ConsoleService::new(shared.clone()).map_err(StartError::Threads)?;
     let export = ExportService::new(shared.clone()).map_err(StartError::Threads)?;
+    let policy = PolicyService::new(shared.clone()).map_err(StartError::Threads)?;
     // 10,000 labels with full selectors are more than the usual 4 MiB.
     let label = LabelServiceServer::new(LabelService::new(shared.clone())).max_decoding_message_size(16 << 20);
     let descriptors = || {
@@ -36,6 +38,7 @@ pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<R
     Ok(router
         .add_service(Gate::new(auth, QueryServiceServer::new(query)))
         .add_service(Gate::new(auth, label))
+        .add_service(Gate::new(auth, PolicyServiceServer::new(policy)))
         .add_service(Gate::new(auth, ExportServiceServer::new(export)))
         .add_service(Gate::new(auth, ConsoleServiceServer::new(console)))
         .add_service(Gate::new(auth, Files))

@@ -10,11 +10,12 @@ use sqlx::{
 use super::{StoreError, cannot};
 
 /// Each brings the version before it to its own: version 1 is the first. Never changed once released.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_nodes.sql"),
     include_str!("../../migrations/0003_cross_checks.sql"),
     include_str!("../../migrations/0013_notified.sql"),
+    include_str!("../../migrations/0012_policy.sql"),
 ];
 /// What this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
