@@ -16,7 +16,7 @@ use crate::exit::{self, Exit};
 use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
-use crate::label::{self, AnswerArgs, LabelCommand};
+use crate::label::{self, AcceptArgs, AnswerArgs, LabelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
@@ -106,6 +106,15 @@ Examples:
   vedette answer 12 attack --kind scan
   vedette answer 13 expected --note \"load test until Friday\"")]
     Answer(AnswerArgs),
+    /// Say that what a workload does while an incident is open is its normal from now on
+    #[command(after_help = "\
+While an incident is open, the workload's baseline stands still, and what the workload does is learnt beside it. Accepting makes that the
+baseline, and the frozen reference. A ticket that was steady for a day asks for it; a day later a timer accepts, unless somebody
+answered attack or unsure.
+
+Example:
+  vedette accept 12 --note \"version 2.4 keeps a cache\"")]
+    Accept(AcceptArgs),
     /// Ask history in SQL
     #[command(after_help = "\
 Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
@@ -236,7 +245,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The role that suffices for a command.
 fn needs(command: &Command) -> Role {
     match command {
-        Command::Answer(_) => Role::Operator,
+        Command::Answer(_) | Command::Accept(_) => Role::Operator,
         Command::Label(command) if command.writes() => Role::Operator,
         Command::Export(_) | Command::Replay(_) => Role::Admin,
         _ => Role::Viewer,
@@ -258,6 +267,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,
+        Command::Accept(args) => label::accept(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,

@@ -4,6 +4,7 @@ use vedette_proto::{Column, Feature, Features, Observation};
 
 use crate::{
     baseline::{RATIO, to_log},
+    siblings::Sibling,
     signature::SIGNATURES,
     thresholds as t,
     trend::Trend,
@@ -79,6 +80,8 @@ pub struct Container {
     /// Memory over minutes.
     pub memory: Trend,
     pub score: f32,
+    /// Where it is among the replicas of its workload.
+    pub sibling: Sibling,
     /// Facts that hold now, by bit, so that each speaks once.
     pub facts: u8,
 }
@@ -156,6 +159,7 @@ impl Container {
             accepted: 0.0,
             memory: Trend::default(),
             score: 0.0,
+            sibling: Sibling::default(),
             facts: 0,
         }
     }
