@@ -64,7 +64,7 @@ words!(Family {
     External "external",
 });
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
-words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", });
+words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", Accepted "accepted", });
 words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
 words!(CrossCheckMetric {
     Cpu "cpu",

@@ -1,23 +1,25 @@
-//! Makes scored batches durable, in order and overlapping, and tells each stream how far it is; saves and tells of incidents.
+//! Makes scored batches durable, in order and overlapping, and tells each stream how far it is; saves and tells of incidents; saves what was learnt.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::{broadcast, mpsc};
-use vedette_detect::Change;
+use vedette_detect::{Accepted, Change, Memory};
 use vedette_history::{History, HistoryError, Receipt};
 use vedette_proto::v1;
 
 use crate::{
+    clock,
     counters::Counters,
     ingest::Peer,
     pipeline::Scored,
     policy::Desk,
     problems::{Problems, Source},
-    store::Store,
+    store::{NewAnswer, Store},
 };
 
 /// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
@@ -138,6 +140,62 @@ pub async fn cross_checks(store: Store, mut queue: mpsc::Receiver<Vec<v1::Compar
         }
     }
 }
+
+/// How soon what could not be saved is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often workloads that are gone for long are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// A workload not seen for so long has no normal any more, in milliseconds: 30 days.
+const FORGOTTEN_MS: i64 = 30 * 24 * 3_600_000;
+
+/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem, and tried again
+/// as long as there is somebody to wait.
+pub async fn memories(store: Store, mut queue: mpsc::Receiver<Vec<Memory>>, most: usize, problems: Arc<Problems>) {
+    let mut forget_at = tokio::time::Instant::now();
+    while let Some(learnt) = queue.recv().await {
+        while let Err(error) = store.save_baselines(&learnt).await {
+            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
+            if queue.is_closed() {
+                tracing::error!(%error, workloads = learnt.len(), "what was learnt is lost");
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        if tokio::time::Instant::now() >= forget_at {
+            forget_at = tokio::time::Instant::now() + FORGET_EVERY;
+            if let Err(error) = store.forget_baselines(clock::unix_ms() - FORGOTTEN_MS, most).await {
+                problems.state(Source::Memory, error.to_string());
+                continue;
+            }
+        }
+        problems.clear(Source::Memory);
+    }
+}
+
+/// Records what a timer accepted, as an answer of its own, until the queue ends.
+pub async fn accepted(store: Store, mut queue: mpsc::Receiver<Accepted>, problems: Arc<Problems>) {
+    while let Some(Accepted { incident_id, workload, .. }) = queue.recv().await {
+        let answer = NewAnswer {
+            incident_id,
+            answer: v1::Answer::Accepted,
+            kind: v1::Kind::Unspecified,
+            author: TIMER,
+            note: "nobody answered within two days, and the new level is steady",
+            labels: &[],
+        };
+        let recorded = match store.add_answer(&answer).await {
+            Ok(_) => store.audit(TIMER, "accept", &format!("incident {incident_id}: {workload}")).await,
+            Err(error) => Err(error),
+        };
+        match recorded {
+            Ok(()) => tracing::warn!(incident = incident_id, %workload, "a timer accepted a new level"),
+            Err(error) => problems.state(Source::Store, format!("what a timer accepted of incident {incident_id}: {error}")),
+        }
+    }
+}
+
+/// The author of what nobody said.
+const TIMER: &str = "timer";
 
 fn count_open(open: &HashMap<u64, v1::Severity>, counters: &Counters) {
     let mut by_severity = BTreeMap::new();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use vedette_detect::{Change, Detector, NodeHeard, SubjectKey, Unclaimed};
+use vedette_detect::{Accepted, Change, Detector, Memory, NodeHeard, SubjectKey, Unclaimed};
 use vedette_history::{StoredBatch, StoredVerdict};
 use vedette_proto::v1;
 
@@ -38,6 +38,9 @@ const LIARS_LISTED: usize = 3;
 const FORGOTTEN_MS: i64 = 3_600_000;
 /// Ticks further apart than this: the aggregator itself stood still, and heard nobody because of that.
 const STALL_MS: i64 = 5_000;
+
+/// Most workloads whose memory is handed on to be saved at once: some milliseconds of work.
+const MEMORIES_AT_ONCE: usize = 1_000;
 
 /// A batch on its way to be durable.
 #[derive(Debug)]
@@ -71,6 +74,10 @@ pub struct Pipeline {
     pub incidents: mpsc::Sender<Change>,
     /// To the one who saves what comparing with Prometheus came to.
     pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
+    /// To the one who saves what was learnt.
+    pub memories: mpsc::Sender<Vec<Memory>>,
+    /// To the one who records what a timer accepted.
+    pub accepted: mpsc::Sender<Accepted>,
     /// What it came to since the last turn, where it changed.
     cross_checked: Vec<v1::ComparedCounter>,
     roster: Roster,
@@ -102,13 +109,30 @@ pub struct Parts {
     pub incidents: mpsc::Sender<Change>,
     /// See [`Pipeline`].
     pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
+    /// See [`Pipeline`].
+    pub memories: mpsc::Sender<Vec<Memory>>,
+    /// See [`Pipeline`].
+    pub accepted: mpsc::Sender<Accepted>,
 }
 
 impl Pipeline {
     /// A pipeline that knows nobody yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents, cross_checks } = parts;
+        let Parts {
+            detector,
+            identity,
+            fleet,
+            counters,
+            problems,
+            cluster,
+            started_unix_ms,
+            keep,
+            incidents,
+            cross_checks,
+            memories,
+            accepted,
+        } = parts;
         let (roster, event_time) = (Roster::default(), HashMap::new());
         let (hearing_unix_ms, last_tick_unix_ms) = (started_unix_ms, None);
         Self {
@@ -123,6 +147,8 @@ impl Pipeline {
             keep,
             incidents,
             cross_checks,
+            memories,
+            accepted,
             cross_checked: Vec::new(),
             roster,
             api_known: false,
@@ -142,7 +168,7 @@ impl Pipeline {
                     self.tick(clock::unix_ms(), ticks);
                 }
                 received = work.recv() => match received {
-                    Some(Work::Stop) | None => return,
+                    Some(Work::Stop) | None => return self.save_memory().await,
                     Some(one) => {
                         self.counters.pipeline_queue.dec();
                         if let Some(scored) = self.take(one) {
@@ -157,10 +183,34 @@ impl Pipeline {
             if !self.cross_checked.is_empty() && self.cross_checks.send(std::mem::take(&mut self.cross_checked)).await.is_err() {
                 return;
             }
+            for accepted in self.detector.accepted() {
+                if self.accepted.send(accepted).await.is_err() {
+                    return;
+                }
+            }
             for change in self.detector.changes() {
                 if self.incidents.send(change).await.is_err() {
                     return;
                 }
+            }
+        }
+    }
+
+    /// Hands on what was learnt and is due to be saved. While the database is slower than that, it stays due.
+    fn hand_on_memory(&mut self) {
+        let Ok(room) = self.memories.try_reserve() else { return };
+        let learnt = self.detector.memory(&self.cluster, false, MEMORIES_AT_ONCE);
+        if !learnt.is_empty() {
+            room.send(learnt);
+        }
+    }
+
+    /// Hands on all that was learnt and is not saved.
+    async fn save_memory(mut self) {
+        loop {
+            let learnt = self.detector.memory(&self.cluster, true, MEMORIES_AT_ONCE);
+            if learnt.is_empty() || self.memories.send(learnt).await.is_err() {
+                return;
             }
         }
     }
@@ -193,6 +243,15 @@ impl Pipeline {
                         self.event_time.remove(&peer.cluster);
                     }
                 }
+                None
+            }
+            Work::Accept { incident_id, reply } => {
+                // Who asked may have gone meanwhile; accepted is accepted.
+                let _ = reply.send(self.detector.accept(incident_id).map(drop));
+                None
+            }
+            Work::Answered(incident_id, answer) => {
+                self.detector.answered(incident_id, answer);
                 None
             }
             Work::Stop => None,
@@ -332,6 +391,7 @@ impl Pipeline {
         self.silence(now_unix_ms);
         self.refresh_names();
         self.rename_changed();
+        self.hand_on_memory();
         if ticks.is_multiple_of(CLAIM_TICKS) {
             self.claims(now_unix_ms);
         }

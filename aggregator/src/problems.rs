@@ -13,6 +13,10 @@ pub enum Source {
     Store,
     /// Nodes cannot be saved.
     Roll,
+    /// What the detector learnt cannot be saved.
+    Memory,
+    /// What an earlier run learnt cannot be read.
+    Remembered,
     /// What comparing with Prometheus came to cannot be saved.
     CrossChecks,
     /// The identity file has errors.

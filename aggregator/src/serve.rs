@@ -14,7 +14,7 @@ use tokio::{
 use tonic::transport::Server;
 use vedette_detect::Detector;
 use vedette_history::{History, HistoryError};
-use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
+use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
 
 use crate::{
     CHANGES_KEPT, Config, Shared, accept,
@@ -45,6 +45,10 @@ use crate::{
 const INCIDENT_QUEUE: usize = 1_024;
 /// Changes of what comparing with Prometheus came to, a node's round each; full means the same.
 const CROSS_CHECK_QUEUE: usize = 64;
+/// What was learnt of a thousand workloads each; while it is full, the rest waits in the detector.
+const MEMORY_QUEUE: usize = 2;
+/// What timers accepted; a handful a day.
+const ACCEPTED_QUEUE: usize = 64;
 /// HTTP/2 windows: with these a stream that is not read holds at most this much of our memory.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -144,6 +148,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
 
     let started_unix_ms = clock::unix_ms();
     let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
+    let problems = Arc::new(Problems::default());
+    remember(&store, &mut detector, &config, &problems).await?;
     let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
     let cluster: Arc<str> = config.cluster.as_str().into();
     let fleet = Arc::new(Fleet::new(
@@ -163,7 +169,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         fleet,
         policy: Arc::new(desk),
         counters: Arc::default(),
-        problems: Arc::new(Problems::default()),
+        problems,
         changes: broadcast::Sender::new(CHANGES_KEPT),
         started_unix_ms,
     };
@@ -212,7 +218,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         .http2_max_header_list_size(16 << 10)
         .add_service(health)
         .add_service(Gate::new(&auth, ingest));
-    let router = services::add(router, &shared, &auth)?;
+    let router = services::add(router, &shared, &auth, &work)?;
     let connections = accept::accept(
         grpc,
         tls,
@@ -274,6 +280,28 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, address))
 }
 
+/// Gives the detector what an earlier run learnt of the own cluster's workloads. What cannot be read is a problem, and is learnt anew.
+async fn remember(store: &Store, detector: &mut Detector, config: &Config, problems: &Problems) -> Result<(), StoreError> {
+    let (mut known, mut refused, mut first) = (0_usize, 0_usize, None);
+    let tell = |workload: Workload, bytes: &[u8]| match detector.remember(&workload, bytes) {
+        Ok(()) => known += 1,
+        Err(error) => {
+            refused += 1;
+            first.get_or_insert_with(|| format!("{workload}: {error}"));
+        }
+    };
+    store.for_each_baseline(&config.cluster, config.detect.max_workloads, tell).await?;
+    if let Some(first) = first {
+        tracing::warn!(refused, first, "baselines of an earlier run cannot be read");
+        problems.state(
+            Source::Remembered,
+            format!("{refused} baselines of an earlier run cannot be read and are learnt anew, such as {first}"),
+        );
+    }
+    tracing::info!(known, "baselines of an earlier run");
+    Ok(())
+}
+
 /// Gives the detector the incidents of the own cluster that an earlier run left open, and resolves the others: a replay ended with the
 /// run. Gives those that are open.
 async fn restore(store: &Store, detector: &mut Detector, cluster: &str, now_unix_ms: i64) -> Result<Vec<Incident>, StoreError> {
@@ -307,6 +335,8 @@ fn chain(
     let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
     let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
     let (cross_checks, compared) = mpsc::channel(CROSS_CHECK_QUEUE);
+    let (memories, learnt) = mpsc::channel(MEMORY_QUEUE);
+    let (accepted, by_timer) = mpsc::channel(ACCEPTED_QUEUE);
     let mut identity = Identity::new(config.identity.file.clone()).with_kubernetes(kubernetes);
     if let Err(error) = identity.refresh() {
         tracing::warn!(%error, "identity file");
@@ -323,12 +353,17 @@ fn chain(
         keep,
         incidents,
         cross_checks,
+        memories,
+        accepted,
     });
     let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
     let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
     let comparisons = keep::cross_checks(shared.store.clone(), compared, Arc::clone(&problems));
+    let memory = keep::memories(shared.store.clone(), learnt, config.detect.max_workloads, Arc::clone(&problems));
+    let acceptances = keep::accepted(shared.store.clone(), by_timer, Arc::clone(&problems));
     let writer = keep::incidents(shared.store.clone(), Arc::clone(&shared.policy), saved, open, shared.changes.clone(), counters, problems);
-    (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer), tokio::spawn(comparisons)])
+    let others = [tokio::spawn(writer), tokio::spawn(comparisons), tokio::spawn(memory), tokio::spawn(acceptances)];
+    (work, [tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper)].into_iter().chain(others).collect())
 }
 
 impl Aggregator {

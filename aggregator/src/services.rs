@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tonic::transport::server::Router;
 use vedette_proto::v1::{
     console_service_server::ConsoleServiceServer, export_service_server::ExportServiceServer, label_service_server::LabelServiceServer,
@@ -13,6 +14,7 @@ use crate::{
     auth::{Auth, Gate},
     console::{ConsoleService, Files},
     export::ExportService,
+    ingest::Work,
     label::LabelService,
     policy::PolicyService,
     query::QueryService,
@@ -23,13 +25,13 @@ use crate::{
 ///
 /// # Errors
 /// The descriptors cannot be read: a broken build.
-pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<Router, StartError> {
+pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>, work: &mpsc::Sender<Work>) -> Result<Router, StartError> {
     let query = QueryService::new(shared.clone()).map_err(StartError::Threads)?;
     let console = ConsoleService::new(shared.clone()).map_err(StartError::Threads)?;
     let export = ExportService::new(shared.clone()).map_err(StartError::Threads)?;
     let policy = PolicyService::new(shared.clone()).map_err(StartError::Threads)?;
     // 10,000 labels with full selectors are more than the usual 4 MiB.
-    let label = LabelServiceServer::new(LabelService::new(shared.clone())).max_decoding_message_size(16 << 20);
+    let label = LabelServiceServer::new(LabelService::new(shared.clone(), work.clone())).max_decoding_message_size(16 << 20);
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(vedette_proto::FILE_DESCRIPTOR_SET)

@@ -1,7 +1,8 @@
-//! What outlives observations: labels, answers, incidents, nodes and the audit log, in one SQLite file.
+//! What outlives observations: labels, answers, incidents, nodes, baselines and the audit log, in one SQLite file.
 
 mod answers;
 mod audit;
+mod baselines;
 mod cross_checks;
 mod decisions;
 mod exceptions;

@@ -23,7 +23,7 @@ use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
 use crate::judge::{self, JudgeArgs};
-use crate::label::{self, AnswerArgs, LabelCommand};
+use crate::label::{self, AcceptArgs, AnswerArgs, LabelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
@@ -159,6 +159,15 @@ Examples:
   vedette judge 17 nothing-there
   vedette judge 18 attack --kind mining")]
     Judge(JudgeArgs),
+    /// Say that what a workload does while an incident is open is its normal from now on
+    #[command(after_help = "\
+While an incident is open, the workload's baseline stands still, and what the workload does is learnt beside it. Accepting makes that the
+baseline, and the frozen reference. A ticket that was steady for a day asks for it; a day later a timer accepts, unless somebody
+answered attack or unsure.
+
+Example:
+  vedette accept 12 --note \"version 2.4 keeps a cache\"")]
+    Accept(AcceptArgs),
     /// Ask history in SQL
     #[command(after_help = "\
 Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
@@ -328,7 +337,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The role that suffices for a command.
 fn needs(command: &Command) -> Role {
     match command {
-        Command::Answer(_) | Command::Console(_) | Command::Judge(_) => Role::Operator,
+        Command::Answer(_) | Command::Accept(_) | Command::Console(_) | Command::Judge(_) => Role::Operator,
         Command::Alerts(command) if command.writes() => Role::Operator,
         Command::Exception(command) if command.writes() => Role::Operator,
         Command::Apply(_) => Role::Operator,
@@ -359,6 +368,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Exception(command) => exception::run(command, client, output, now).await,
         Command::Apply(args) => exception::apply(args, client, output, now).await,
         Command::Judge(args) => judge::run(args, client, output).await,
+        Command::Accept(args) => label::accept(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
         Command::Console(args) => console::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,

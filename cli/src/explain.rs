@@ -252,6 +252,9 @@ fn how_to_answer(text: &mut String, output: &Output, incident: &Incident) {
     ] {
         let _ = writeln!(text, "  vedette answer {id} {word:<14} {meaning}");
     }
+    if incident.resolved_unix_ms == 0 {
+        let _ = writeln!(text, "  vedette accept {id} {:<14} this level is the workload's normal from now on", "");
+    }
 }
 
 fn few(texts: &[String]) -> String {

@@ -1,4 +1,4 @@
-//! `vedette label` and `vedette answer`: what people say about stretches of time.
+//! `vedette label`, `vedette answer` and `vedette accept`: what people say about stretches of time.
 
 use std::collections::HashMap;
 
@@ -124,6 +124,18 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "KIND", value_parser = vocabulary::kind())]
     kind: Option<Kind>,
     /// Free text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    #[command(flatten)]
+    author: AuthorArgs,
+}
+
+/// Flags of `vedette accept`.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// The incident
+    id: u64,
+    /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
     #[command(flatten)]
@@ -291,6 +303,21 @@ pub async fn answer(args: AnswerArgs, client: &mut Client, output: &mut Output) 
     };
     let spoken = format!("incident {}: {}{labelled}{quiet}", args.id, answer.word());
     said(output, &spoken, &[("id", Cell::Unsigned(recorded.id)), ("label_id", label)])
+}
+
+/// Says that what a workload does while an incident is open is its normal from now on.
+pub async fn accept(args: AcceptArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
+    let request = AnswerIncidentRequest {
+        incident_id: args.id,
+        answer: Answer::Accepted.into(),
+        author: args.author.name()?,
+        note: args.note,
+        ..AnswerIncidentRequest::default()
+    };
+    let answer = waiting("accepting the new level", client.label.answer_incident(request)).await;
+    let recorded = answer.map_err(Stop::from)?.into_inner();
+    let spoken = format!("incident {}: the new level is the workload's normal from now on", args.id);
+    said(output, &spoken, &[("id", Cell::Unsigned(recorded.id))])
 }
 
 async fn undo(args: AnswerArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {

@@ -4,6 +4,7 @@ use vedette_proto::{Column, Feature, Features, Observation};
 
 use crate::{
     baseline::{RATIO, to_log},
+    siblings::Sibling,
     signature::SIGNATURES,
     thresholds as t,
     trend::Trend,
@@ -84,6 +85,8 @@ pub struct Container {
     /// Memory over minutes.
     pub memory: Trend,
     pub score: f32,
+    /// Where it is among the replicas of its workload.
+    pub sibling: Sibling,
     /// Facts that hold now, by bit, so that each speaks once.
     pub facts: u8,
 }
@@ -163,6 +166,7 @@ impl Container {
             files: f32::NAN,
             memory: Trend::default(),
             score: 0.0,
+            sibling: Sibling::default(),
             facts: 0,
         }
     }

@@ -6,16 +6,16 @@ use vedette_proto::{
 };
 
 use crate::{
-    Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    Accepted, Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
     disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
-    fleet::Fleet,
+    fleet::{Fleet, Workload},
     fold::{Report, Topic},
     incident::Incidents,
     judge::{self, Surroundings},
     pods::Failure,
-    prior::Prior,
+    prior::Priors,
     processes, rollout,
     silence::Silence,
     thresholds as t,
@@ -30,6 +30,10 @@ pub struct Detector {
     pub(crate) incidents: Incidents,
     pub(crate) silence: Silence,
     disagreements: Disagreements,
+    /// Where the next look for what is to be written down begins.
+    pub(crate) memory_at: usize,
+    /// What a timer accepted.
+    pub(crate) accepted: Vec<Accepted>,
     stats: Stats,
 }
 
@@ -44,6 +48,8 @@ impl Detector {
             incidents,
             silence: Silence::default(),
             disagreements: Disagreements::default(),
+            memory_at: 0,
+            accepted: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -86,6 +92,7 @@ impl Detector {
         self.fleet.containers.insert(at.key, Box::new(container));
         let of = &mut self.fleet.workloads[workload as usize];
         of.alive += 1;
+        of.remembered = false;
         of.last_ms = of.last_ms.max(added.first_seen_unix_ms);
         let pod = &mut self.fleet.pods[pod as usize];
         pod.alive += 1;
@@ -123,7 +130,9 @@ impl Detector {
         let workload = &mut self.fleet.workloads[place.workload as usize];
         workload.alive = workload.alive.saturating_sub(1);
         workload.last_ms = workload.last_ms.max(removed.unix_ms);
-        self.fleet.containers.remove(&key);
+        if let Some(mut container) = self.fleet.containers.remove(&key) {
+            self.fleet.workloads[place.workload as usize].siblings.leave(&mut container.sibling);
+        }
     }
 
     /// A process name with its privileges was seen, in a batch of this origin.
@@ -181,6 +190,9 @@ impl Detector {
             container.last_ms = unix_ms;
             judge::node_row(&mut self.fleet.nodes[place.node as usize], unix_ms, row);
             let fact = facts::of_node(container, unix_ms, row);
+            if let Some(residual) = self.fleet.nodes[place.node as usize].residual.node(unix_ms, row) {
+                self.report_fact(key, residual, Severity::Note, origin, unix_ms);
+            }
             return self.with_facts(key, fact.into_iter().collect(), origin, unix_ms, Verdict::NORMAL);
         }
         let ready_s = self.config.baseline_ready_seconds as f32;
@@ -199,6 +211,8 @@ impl Detector {
         let suspicion = judge::judge(container, &mut around, unix_ms, row);
         let verdict = Verdict { score: container.score, kind: judge::kind_of(container, frozen) };
         let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
+        let outlier = around.workload.siblings.compare(container, unix_ms, !frozen && container.score < t::HOLD);
+        let turn = around.workload.turn_is_due(unix_ms);
         let mut facts = facts::of_row(container, unix_ms, row, raw_is_new);
         facts.extend(facts::of_memory(container, unix_ms, row));
         if let (Some(suspicion), Some(container)) = (suspicion, self.fleet.containers.get(&key)) {
@@ -211,6 +225,19 @@ impl Detector {
                 quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
                 ..report(&self.fleet, container, origin, unix_ms)
             });
+        }
+        if let (Some(outlier), Some(container)) = (outlier, self.fleet.containers.get(&key)) {
+            self.incidents.report(Report {
+                kind: outlier.kind,
+                onset_ms: outlier.onset_ms,
+                evidence: outlier.evidence,
+                reasoning: outlier.reasoning.to_owned(),
+                quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
+                ..report(&self.fleet, container, origin, unix_ms)
+            });
+        }
+        if let Some(since_ms) = turn {
+            self.turn(key, origin, unix_ms, since_ms);
         }
         self.with_facts(key, facts, origin, unix_ms, verdict)
     }
@@ -239,9 +266,13 @@ impl Detector {
         let of = &mut self.fleet.clusters[place as usize];
         if clock_ms - of.prior_ms.max(0) >= t::PRIOR_EVERY_MS {
             of.prior_ms = clock_ms;
-            let workloads = self.fleet.workloads.iter().filter(|workload| workload.cluster == place && workload.alive > 0);
-            let baselines = workloads.map(|workload| (workload.node, &*workload.baseline));
-            self.fleet.clusters[place as usize].prior = Prior::of(baselines, self.config.baseline_ready_seconds as f32);
+            let counts = |workload: &&Workload| {
+                workload.cluster == place
+                    && (workload.alive > 0 || workload.remembered && clock_ms.saturating_sub(workload.last_ms) <= t::PRIOR_REMEMBERED_MS)
+            };
+            let workloads = self.fleet.workloads.iter().filter(counts);
+            let baselines = workloads.map(|workload| (workload.node, workload.kind, &*workload.baseline));
+            self.fleet.clusters[place as usize].priors = Priors::of_all(baselines, self.config.baseline_ready_seconds as f32);
         }
     }
 
@@ -290,7 +321,8 @@ impl Detector {
         Some(vector::of(&View {
             container,
             baseline: &workload.baseline,
-            prior: &self.fleet.clusters[place.cluster as usize].prior,
+            season: workload.course.as_deref().map(|course| &course.season),
+            prior: self.fleet.clusters[place.cluster as usize].priors.of(workload.kind),
             pod: self.fleet.pods[place.pod as usize].traffic,
             node_cores: node.cores,
             node_fs_loss: node.fs_loss,
@@ -333,6 +365,7 @@ impl Detector {
             container.pod = at.pod_name.into();
         }
         let from = &mut self.fleet.workloads[from as usize];
+        from.siblings.leave(&mut container.sibling);
         from.alive = from.alive.saturating_sub(1);
         let learnt = from.baseline.clone();
         let to = &mut self.fleet.workloads[to as usize];
@@ -340,6 +373,7 @@ impl Detector {
             to.baseline = learnt;
         }
         to.alive += 1;
+        to.remembered = false;
         to.last_ms = to.last_ms.max(unix_ms);
     }
 

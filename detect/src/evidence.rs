@@ -97,14 +97,15 @@ fn of_feature(view: &View<'_>, feature: Feature, unix_ms: i64) -> Option<Ranked>
     let seen = format!("{} {}", feature.phrase(), seen(feature, observed));
     if view.ready(feature) {
         let track = view.baseline.track(feature as usize);
-        let [low, centre, high] = [track.low(), track.centre, track.high()].map(|y| from_log(feature, y));
+        let end = view.high(feature as usize);
+        let [low, centre, high] = [track.low(), track.centre, end].map(|y| from_log(feature, y));
         let band = format!("{} to {}", edge(feature, low), edge(feature, high));
         evidence.sentence = format!("{seen}, normally {} ({band})", usual(feature, centre));
         evidence.expected = Some(f64::from(centre));
         evidence.expected_low = Some(f64::from(low));
         evidence.expected_high = Some(f64::from(high));
         evidence.baseline = "own".to_owned();
-        return Some(Ranked { rank: y - track.high(), told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence });
+        return Some(Ranked { rank: y - end, told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence });
     }
     let rank = if strength > 0.0 { strength + y - to_log(feature, crate::thresholds::scale(feature).cold) } else { -1.0 };
     let (sentence, baseline) = compared(&seen, view.prior, feature);

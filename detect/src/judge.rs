@@ -6,8 +6,9 @@ use vedette_proto::{
 };
 
 use crate::{
-    baseline::{PLACES, needed_s},
+    baseline::{Baseline, PLACES, needed_s},
     container::{Container, Fresh, bit},
+    course,
     evidence::{self, Ranked},
     fleet::{Cluster, Node, Workload},
     pods::{Pod, PodTraffic},
@@ -23,7 +24,7 @@ pub struct Surroundings<'a> {
     pub workload: &'a mut Workload,
     pub pod: &'a mut Pod,
     pub ready_s: f32,
-    /// An incident of the workload is open: nothing is learnt.
+    /// An incident of the workload is open: its baseline learns nothing.
     pub frozen: bool,
     /// What it does was beyond its normal when that normal was still known: the cold levels speak in full.
     pub was_odd: bool,
@@ -82,7 +83,8 @@ fn view<'a>(container: &'a Container, around: &'a Surroundings<'_>, unix_ms: i64
     View {
         container,
         baseline: &around.workload.baseline,
-        prior: &around.cluster.prior,
+        season: around.workload.course.as_deref().map(|course| &course.season),
+        prior: around.cluster.priors.of(around.workload.kind),
         pod: around.pod.traffic,
         node_cores: around.node.cores,
         node_fs_loss: around.node.fs_loss,
@@ -133,23 +135,33 @@ fn persist(container: &mut Container, fresh: &Fresh, matches: &[f32; SIGNATURES.
     }
 }
 
-/// Teaches the workload's baseline, unless the container is odd or an incident is open.
+/// Teaches the workload's baseline, unless the container is odd; while an incident is open, its candidate.
 fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, now: f32) {
-    if around.frozen || now >= t::HOLD || container.score >= t::HOLD {
-        return;
-    }
     if !container.already_running && container.last_ms - container.first_seen_ms < t::UNTAUGHT_MS {
         return;
     }
     let alive = around.workload.alive.max(1) as f32;
+    if around.frozen {
+        let candidate = course::candidate(around.workload, container.last_ms);
+        return teach(&mut candidate.baseline, container, fresh, alive, around.ready_s);
+    }
+    if around.workload.candidate.is_some() {
+        // The incident is over, and what it did is no more.
+        around.workload.candidate = None;
+    }
+    if now < t::HOLD && container.score < t::HOLD {
+        teach(&mut around.workload.baseline, container, fresh, alive, around.ready_s);
+    }
+}
+
+fn teach(baseline: &mut Baseline, container: &Container, fresh: &Fresh, alive: f32, ready_s: f32) {
     let mut rest = fresh.mask;
     while rest != 0 {
         let place = rest.trailing_zeros() as usize;
         rest &= rest - 1;
         debug_assert!(place < PLACES);
         let seconds = fresh.seconds(place) / alive;
-        let track = around.workload.baseline.track_mut(place);
-        track.learn(fresh.y[place], container.level[place], seconds, needed_s(place, around.ready_s));
+        baseline.track_mut(place).learn(fresh.y[place], container.level[place], seconds, needed_s(place, ready_s));
     }
 }
 
@@ -171,7 +183,7 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
     let against = if view.ready(signature.key) {
         format!("the workload's own baseline of {:.0} s", track.seconds)
     } else {
-        format!("levels of the cold start and {} other workloads", around.cluster.prior.workloads)
+        format!("levels of the cold start and {} other workloads", view.prior.workloads)
     };
     Some(Suspicion {
         signature,

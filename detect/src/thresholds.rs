@@ -41,6 +41,9 @@ pub const MARGIN_YOUNG: f32 = 1.0;
 /// Seconds of samples after which a baseline is old.
 pub const OLD_S: f32 = 180.0;
 
+/// Seconds that a baseline taken over from a sibling counts for: as one that has just become ready.
+pub const INHERITED_S: f32 = 60.0;
+
 /// A container younger than this, or without a baseline, needs the longer (cold) persistence: start-up is work too.
 pub const STARTUP_MS: i64 = 30_000;
 /// Containers seen within this time after their cluster's first observation were probably there before us: their past
@@ -66,6 +69,8 @@ pub const PRIOR_WORKLOADS: usize = 8;
 pub const PRIOR_PER_NODE: usize = 20;
 /// Most workloads read for it at all.
 pub const PRIOR_SAMPLE: usize = 2_000;
+/// A workload known from before a restart counts for it this long, event time, until its containers are heard of again.
+pub const PRIOR_REMEMBERED_MS: i64 = 3_600_000;
 /// How often it is computed, event time.
 pub const PRIOR_EVERY_MS: i64 = 60_000;
 

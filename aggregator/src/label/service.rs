@@ -1,5 +1,6 @@
 //! The RPCs of the label service.
 
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::warn;
 use vedette_proto::v1::{
@@ -10,7 +11,9 @@ use vedette_proto::v1::{
 
 use super::check;
 use crate::{
-    Shared, policy,
+    Shared,
+    ingest::Work,
+    policy,
     store::{LabelFilter, NewAnswer, StoreError, now_unix_ms},
 };
 
@@ -21,13 +24,30 @@ const MAX_ANSWERED_CONTAINERS: usize = 64;
 #[derive(Clone)]
 pub struct LabelService {
     shared: Shared,
+    /// To the detector: what is said of a level changes what it serves.
+    work: mpsc::Sender<Work>,
 }
 
 impl LabelService {
-    /// Over the aggregator's shared state.
+    /// Over the aggregator's shared state; `work` is the pipeline's.
     #[must_use]
-    pub fn new(shared: Shared) -> Self {
-        Self { shared }
+    pub fn new(shared: Shared, work: mpsc::Sender<Work>) -> Self {
+        Self { shared, work }
+    }
+
+    async fn tell_detector(&self, work: Work) -> Result<(), Status> {
+        self.shared.counters.pipeline_queue.inc();
+        self.work.send(work).await.map_err(|_| {
+            self.shared.counters.pipeline_queue.dec();
+            Status::unavailable("the detector has stopped")
+        })
+    }
+
+    async fn accept_level(&self, incident_id: u64) -> Result<(), Status> {
+        let (reply, accepted) = oneshot::channel();
+        self.tell_detector(Work::Accept { incident_id, reply }).await?;
+        let accepted = accepted.await.map_err(|_| Status::unavailable("the detector has stopped"))?;
+        accepted.map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
@@ -109,6 +129,9 @@ impl v1::label_service_server::LabelService for LabelService {
         let missing = || Status::from(StoreError::Missing { what: "incident", id: request.incident_id });
         let incident = self.shared.store.incident(request.incident_id).await?.ok_or_else(missing)?.incident;
 
+        if request.answer() == Answer::Accepted {
+            self.accept_level(request.incident_id).await?;
+        }
         let now = now_unix_ms();
         let labels = implied_labels(&incident, &request, now);
         let exception = policy::from_answer(&self.shared, &incident, request.answer(), &request.author, &request.note, now);
@@ -127,6 +150,8 @@ impl v1::label_service_server::LabelService for LabelService {
         self.shared.policy.reload(now).await?;
         let detail = format!("incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
         self.shared.store.audit(&request.author, "answer", detail.trim_end()).await?;
+        // A detector that stops needs no answers any more.
+        let _ = self.tell_detector(Work::Answered(request.incident_id, request.answer())).await;
         let incident = Incident { answer: request.answer, ..incident };
         // Without a receiver nobody is watching, which is no failure.
         let _ = self.shared.changes.send(WatchIncidentsResponse { change: IncidentChange::Updated.into(), incident: Some(incident) });

@@ -148,7 +148,8 @@ async fn an_explanation_has_the_series_of_its_evidence_and_what_people_said() {
 async fn an_answer_labels_the_incident_and_watchers_hear_of_it() {
     let world = World::new().await;
     world.shared.store.save_incident(&incident(1, "cart", T0), "").await.unwrap();
-    let (queries, labels) = (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone()));
+    let (queries, labels) =
+        (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0));
     let mut watch = queries.watch_incidents(Request::new(WatchIncidentsRequest::default())).await.unwrap().into_inner();
     let answer =
         |answer: Answer| AnswerIncidentRequest { incident_id: 1, answer: answer.into(), author: "anna".into(), ..Default::default() };
@@ -207,7 +208,8 @@ async fn a_watcher_that_is_too_slow_is_told_so_and_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_refused_with_the_field() {
     let world = World::new().await;
-    let (queries, labels) = (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone()));
+    let (queries, labels) =
+        (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0));
     let mut refused: Vec<(&str, Status)> = Vec::new();
     macro_rules! refuse {
         ($field:literal, $call:expr) => {

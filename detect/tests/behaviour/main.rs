@@ -4,6 +4,7 @@
 
 mod baseline;
 mod clocks;
+mod drift;
 mod failures;
 mod kinds;
 mod limits;
@@ -12,5 +13,6 @@ mod properties;
 mod restart;
 mod rollouts;
 mod shop;
+mod siblings;
 mod silence;
 mod world;

@@ -143,6 +143,12 @@ pub struct Handle {
     key: u64,
 }
 
+impl Handle {
+    pub fn key(self) -> u64 {
+        self.key
+    }
+}
+
 pub struct Alive {
     key: u64,
     name: String,
@@ -164,6 +170,7 @@ pub struct World {
     pub changes: Vec<Change>,
     pub tick_ms: i64,
     pub origin: Origin,
+    pub owner_kind: &'static str,
     pub last: Verdict,
     pub alive: Vec<Alive>,
     pub next_key: u64,
@@ -179,6 +186,7 @@ impl World {
             changes: Vec::new(),
             tick_ms: 1_000,
             origin: Origin::Live,
+            owner_kind: "Deployment",
             last: Verdict::NORMAL,
             alive: Vec::new(),
             next_key: 1,
@@ -212,7 +220,7 @@ impl World {
         let workload = v1::Workload {
             cluster: "test".into(),
             namespace: "shop".into(),
-            owner_kind: "Deployment".into(),
+            owner_kind: self.owner_kind.into(),
             owner_name: name.clone(),
             container_name: "main".into(),
         };
