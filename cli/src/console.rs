@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
@@ -60,8 +60,10 @@ pub async fn run(args: ConsoleArgs, client: &Client, output: &mut Output) -> any
 /// Prints a fresh address for every line of a person's terminal; never ends.
 async fn invitations(proxy: &Proxy, output: &mut Output) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while lines.next_line().await?.is_some() {
+        // Reading a terminal blocks, until the process ends.
+        let (pressed, mut presses) = mpsc::channel(1);
+        std::thread::spawn(move || std::io::stdin().lines().take_while(Result::is_ok).all(|_| pressed.blocking_send(()).is_ok()));
+        while presses.recv().await.is_some() {
             output.line(&proxy.invite())?;
             output.sink.flush()?;
         }
