@@ -142,19 +142,30 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// A workload not seen for so long has no normal any more, in milliseconds: 30 days.
 const FORGOTTEN_MS: i64 = 30 * 24 * 3_600_000;
 
-/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem, and tried again
-/// as long as there is somebody to wait.
+/// How often something is tried before it is given up; what follows is tried once, until something is saved again, so that a full disk does
+/// not keep the aggregator from stopping.
+const TRIES: usize = 3;
+
+/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem; those workloads
+/// come again when they learnt more.
 pub async fn memories(store: Store, mut queue: mpsc::Receiver<Vec<Memory>>, most: usize, problems: Arc<Problems>) {
     let mut forget_at = tokio::time::Instant::now();
+    let mut tries = TRIES;
     while let Some(learnt) = queue.recv().await {
-        while let Err(error) = store.save_baselines(&learnt).await {
-            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
-            if queue.is_closed() {
-                tracing::error!(%error, workloads = learnt.len(), "what was learnt is lost");
-                break;
+        let mut saved = store.save_baselines(&learnt).await;
+        for _ in 1..tries {
+            if saved.is_err() {
+                tokio::time::sleep(AGAIN).await;
+                saved = store.save_baselines(&learnt).await;
             }
-            tokio::time::sleep(AGAIN).await;
         }
+        if let Err(error) = saved {
+            tries = 1;
+            tracing::error!(%error, workloads = learnt.len(), "what was learnt cannot be saved");
+            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
+            continue;
+        }
+        tries = TRIES;
         if tokio::time::Instant::now() >= forget_at {
             forget_at = tokio::time::Instant::now() + FORGET_EVERY;
             if let Err(error) = store.forget_baselines(clock::unix_ms() - FORGOTTEN_MS, most).await {
