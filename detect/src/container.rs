@@ -29,6 +29,7 @@ pub const fn bit(feature: Feature) -> u64 {
 const fn is_gauge(place: usize) -> bool {
     const GAUGES: u64 = bit(Feature::MemoryWorkingSetBytes)
         | bit(Feature::MemoryAnonBytes)
+        | bit(Feature::MemoryFileBytes)
         | bit(Feature::MemoryLimitRatio)
         | bit(Feature::TcpEstablished)
         | bit(Feature::RawSockets)
@@ -77,6 +78,10 @@ pub struct Container {
     pub opened: f32,
     /// Connections accepted here, decaying sum.
     pub accepted: f32,
+    /// Growth of the pages of files, bytes per second over some seconds: what is written and stays.
+    pub files_growth: f32,
+    /// Pages of files when last seen, bytes; NaN was never.
+    files: f32,
     /// Memory over minutes.
     pub memory: Trend,
     pub score: f32,
@@ -157,6 +162,8 @@ impl Container {
             rising_ms: 0,
             opened: 0.0,
             accepted: 0.0,
+            files_growth: 0.0,
+            files: f32::NAN,
             memory: Trend::default(),
             score: 0.0,
             sibling: Sibling::default(),
@@ -173,6 +180,7 @@ impl Container {
         if fresh.mask & RARE != 0 {
             self.rare_ms = unix_ms;
         }
+        self.follow_files(fresh);
         let weights = [fresh.fast_s, fresh.slow_s, fresh.rare_s].map(|seconds| 1.0 - (-seconds / t::LEVEL_TAU_S).exp());
         let mut rest = fresh.mask;
         while rest != 0 {
@@ -194,6 +202,20 @@ impl Container {
             }
         }
         self.remember_direction(fresh);
+    }
+
+    /// Before the level takes the value in: growth is against what was there before, smoothed as that is.
+    fn follow_files(&mut self, fresh: &Fresh) {
+        let place = Feature::MemoryFileBytes as usize;
+        let before = self.files;
+        if fresh.mask >> place & 1 == 0 {
+            return;
+        }
+        self.files = crate::baseline::from_log(Feature::MemoryFileBytes, fresh.y[place]);
+        if !before.is_nan() {
+            let growth = (self.files - before) / fresh.slow_s;
+            self.files_growth += (growth - self.files_growth) * (1.0 - (-fresh.slow_s / t::FILES_TAU_S).exp());
+        }
     }
 
     fn remember_direction(&mut self, fresh: &Fresh) {

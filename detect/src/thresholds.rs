@@ -15,6 +15,8 @@ pub const STRONG: f32 = 0.8;
 pub const LEVEL_TAU_S: f32 = 3.5;
 /// Memory for who opens connections to whom: long enough to remember the start of a keep-alive flood.
 pub const DIRECTION_TAU_S: f32 = 60.0;
+/// Time constant of the growth of the pages of files: a merge that deletes what it read must not look like growth.
+pub const FILES_TAU_S: f32 = 10.0;
 /// Samples of a slow tier older than this are not known any more.
 pub const SLOW_AGE_MS: i64 = 15_000;
 /// The same for the rare tier.
@@ -112,6 +114,8 @@ pub const fn scale(feature: Feature) -> Scale {
         Feature::Pids => (1.0, 300.0),
         Feature::ChildFaultsPerSec => (1.0, 50e3),
         Feature::IoWriteBytesPerSec => (1.4, 50e6),
+        // A log that is copied or a segment that is merged doubles them; what fills a disk goes on.
+        Feature::MemoryFileBytes => (0.7, 80e6),
         Feature::MemoryAnonBytes | Feature::MemoryWorkingSetBytes => (0.7, NONE),
         _ => (1.4, NONE),
     };

@@ -28,6 +28,8 @@ pub struct Load {
     pub throttled: f64,
     pub oom_kills: f64,
     pub raw_sockets: f64,
+    pub files: f64,
+    pub written: f64,
 }
 
 impl Load {
@@ -51,6 +53,8 @@ impl Load {
         throttled: 0.0,
         oom_kills: 0.0,
         raw_sockets: 0.0,
+        files: 2e6,
+        written: 0.0,
     };
 
     /// A web service that answers `requests` per second, a connection each.
@@ -392,6 +396,7 @@ impl Alive {
             (C::TcpOutResets, load.out_resets),
             (C::ChildMinorFaults, load.child_faults),
             (C::OomKills, load.oom_kills),
+            (C::IoWriteBytes, load.written),
         ] {
             let more = self.jitter(rate * seconds);
             self.slow.set(column, self.slow.get(column).unwrap_or(0) + more);
@@ -403,6 +408,7 @@ impl Alive {
             row.set(C::SlowIntervalUs, (now_ms - self.slow_since_ms) as u64 * 1_000);
             for (column, level) in [
                 (C::MemoryAnonBytes, load.anon),
+                (C::MemoryFileBytes, load.files),
                 (C::MemoryWorkingSetBytes, load.anon * 1.1),
                 (C::TcpEstablished, load.established),
                 (C::PidsCurrent, load.pids),
