@@ -19,7 +19,7 @@ use crate::{
     pipeline::Scored,
     policy::Desk,
     problems::{Problems, Source},
-    store::{NewAnswer, Store},
+    store::{NewAnswer, Store, StoreError},
 };
 
 /// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
@@ -148,19 +148,30 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// A workload not seen for so long has no normal any more, in milliseconds: 30 days.
 const FORGOTTEN_MS: i64 = 30 * 24 * 3_600_000;
 
-/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem, and tried again
-/// as long as there is somebody to wait.
+/// How often something is tried before it is given up; what follows is tried once, until something is saved again, so that a full disk does
+/// not keep the aggregator from stopping.
+const TRIES: usize = 3;
+
+/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem; those workloads
+/// come again when they learnt more.
 pub async fn memories(store: Store, mut queue: mpsc::Receiver<Vec<Memory>>, most: usize, problems: Arc<Problems>) {
     let mut forget_at = tokio::time::Instant::now();
+    let mut tries = TRIES;
     while let Some(learnt) = queue.recv().await {
-        while let Err(error) = store.save_baselines(&learnt).await {
-            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
-            if queue.is_closed() {
-                tracing::error!(%error, workloads = learnt.len(), "what was learnt is lost");
-                break;
+        let mut saved = store.save_baselines(&learnt).await;
+        for _ in 1..tries {
+            if saved.is_err() {
+                tokio::time::sleep(AGAIN).await;
+                saved = store.save_baselines(&learnt).await;
             }
-            tokio::time::sleep(AGAIN).await;
         }
+        if let Err(error) = saved {
+            tries = 1;
+            tracing::error!(%error, workloads = learnt.len(), "what was learnt cannot be saved");
+            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
+            continue;
+        }
+        tries = TRIES;
         if tokio::time::Instant::now() >= forget_at {
             forget_at = tokio::time::Instant::now() + FORGET_EVERY;
             if let Err(error) = store.forget_baselines(clock::unix_ms() - FORGOTTEN_MS, most).await {
@@ -175,23 +186,29 @@ pub async fn memories(store: Store, mut queue: mpsc::Receiver<Vec<Memory>>, most
 /// Records what a timer accepted, as an answer of its own, until the queue ends.
 pub async fn accepted(store: Store, mut queue: mpsc::Receiver<Accepted>, problems: Arc<Problems>) {
     while let Some(Accepted { incident_id, workload, .. }) = queue.recv().await {
-        let answer = NewAnswer {
-            incident_id,
-            answer: v1::Answer::Accepted,
-            kind: v1::Kind::Unspecified,
-            author: TIMER,
-            note: "nobody answered within two days, and the new level is steady",
-            labels: &[],
-        };
-        let recorded = match store.add_answer(&answer).await {
-            Ok(_) => store.audit(TIMER, "accept", &format!("incident {incident_id}: {workload}")).await,
-            Err(error) => Err(error),
-        };
-        match recorded {
+        match record(&store, incident_id, &workload).await {
             Ok(()) => tracing::warn!(incident = incident_id, %workload, "a timer accepted a new level"),
             Err(error) => problems.state(Source::Store, format!("what a timer accepted of incident {incident_id}: {error}")),
         }
     }
+}
+
+/// A timer's answer, and the line of the audit log; of an incident that is gone there is nothing to record.
+async fn record(store: &Store, incident_id: u64, workload: &impl std::fmt::Display) -> Result<(), StoreError> {
+    let missing = StoreError::Missing { what: "incident", id: incident_id };
+    let incident = store.incident(incident_id).await?.ok_or(missing)?.incident;
+    let answer = NewAnswer {
+        incident_id,
+        answer: v1::Answer::Accepted,
+        kind: v1::Kind::Unspecified,
+        author: TIMER,
+        note: "nobody answered within two days, and the new level is steady",
+        labels: &[],
+        incident: &incident,
+        exception: None,
+    };
+    store.add_answer(&answer).await?;
+    store.audit(TIMER, "accept", &format!("incident {incident_id}: {workload}")).await
 }
 
 /// The author of what nobody said.

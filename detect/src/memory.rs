@@ -174,7 +174,7 @@ impl Kept {
     }
 
     fn give(self, to: &mut Workload) {
-        to.baseline = Box::new(baseline_of(&self.tracks));
+        *to.baseline = baseline_of(&self.tracks);
         for name in self.comms {
             if to.comms.len() < MAX_COMMS && !to.comms.contains(&name) {
                 to.comms.push(name);

@@ -265,12 +265,12 @@ impl Reference {
         let beyond: Main<bool> = std::array::from_fn(|slot| self.is_beyond(slot, present));
         let mut onset_ms = i64::MAX;
         let mut evidence = Vec::new();
-        for slot in 0..COUNT {
+        for (slot, beyond) in beyond.into_iter().enumerate() {
             // A candidate that has just begun says nothing yet.
             if present.centres[slot].is_nan() {
                 continue;
             }
-            if !beyond[slot] {
+            if !beyond {
                 self.since_ms[slot] = 0;
                 continue;
             }

@@ -132,9 +132,7 @@ impl Season {
             late if late >= HOUR_MS - NEAR_MS => hour + 1,
             _ => hour,
         };
-        for slot in 0..COUNT {
-            self.now[slot] = self.usual(slot, hour).max(self.usual(slot, neighbour)).min(most[slot]);
-        }
+        self.now = std::array::from_fn(|slot| self.usual(slot, hour).max(self.usual(slot, neighbour)).min(most[slot]));
     }
 
     fn usual(&self, slot: usize, hour: i64) -> f32 {

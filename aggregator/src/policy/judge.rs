@@ -42,7 +42,7 @@ impl Chance {
 
     /// Below a number that is not 0. Its bias is that of 64 bits: none that anybody could measure.
     fn below(&mut self, most: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(most) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(most)) >> 64) as u64
     }
 }
 

@@ -19,7 +19,7 @@ struct Office {
 async fn office() -> Office {
     let world = World::new().await;
     let policy = PolicyService::new(world.shared.clone()).unwrap();
-    let labels = LabelService::new(world.shared.clone());
+    let labels = LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0);
     Office { world, policy, labels }
 }
 

@@ -110,6 +110,37 @@ fn new_level(hours: i64) -> (World, Handle, u64) {
     (world, one, id)
 }
 
+#[test]
+fn a_restart_every_three_hours_hides_no_drift() {
+    let mut world = slow_world();
+    let one = world.start("web", "pod-a", 0);
+    world.run(DAY_S, &[(one, &|_| working())]);
+    let mut times = 1.0;
+    while world.incidents().is_empty() && times < 3.5 {
+        let from = times;
+        world.run(3 * 3_600, &[(one, &|second| grown(working(), from * 1.01f64.powf(second / 600.0)))]);
+        times = from * 1.01f64.powf(18.0);
+        world.restart_remembering();
+    }
+
+    let incident = world.incidents()[0];
+    assert!(incident.effect.starts_with("slow drift") && times < 3.4, "{times}: {}", incident.summary);
+    assert!(incident.evidence[0].observed.unwrap() < 3.0 * CPU, "{}", incident.summary);
+}
+
+#[test]
+fn an_incident_that_goes_through_a_restart_asks_when_it_would_have() {
+    let (mut world, one, _) = new_level(12);
+
+    world.restart_remembering();
+    world.run(11 * 3_600, &[(one, &|_| grown(working(), 5.0))]);
+    let before = asks(&world);
+    world.run(3 * 3_600, &[(one, &|_| grown(working(), 5.0))]);
+
+    assert!(!before && asks(&world));
+    assert_eq!(world.count(IncidentChange::Opened), 1);
+}
+
 fn asks(world: &World) -> bool {
     let last = world.incidents()[0];
     let sentence = format!("accept it with `vedette accept {}`", last.id);

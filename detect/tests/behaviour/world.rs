@@ -247,6 +247,20 @@ impl World {
         (0..self.alive.len()).for_each(|place| self.announce(place));
     }
 
+    /// The same, and what was learnt was kept.
+    pub fn restart_remembering(&mut self) {
+        let kept = self.detector.memory("test", true, usize::MAX);
+        let open: Vec<_> = self.last_told().into_values().filter(|change| change.incident.resolved_unix_ms == 0).cloned().collect();
+        self.detector = Detector::new(Config::default(), 1_000);
+        for memory in kept {
+            self.detector.remember(&memory.workload, &memory.bytes).unwrap();
+        }
+        for change in open {
+            assert!(self.detector.restore(change.incident, change.reasoning));
+        }
+        (0..self.alive.len()).for_each(|place| self.announce(place));
+    }
+
     pub fn stop(&mut self, handle: Handle) {
         self.alive.retain(|alive| alive.key != handle.key);
         let removed = v1::ContainerRemoved { unix_ms: self.now_ms, pod_remains: true, ..Default::default() };

@@ -46,8 +46,11 @@ impl Inbox {
 }
 
 async fn keep(State(inbox): State<Inbox>, request: Request) -> StatusCode {
-    let header = |name: &str| request.headers().get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned());
-    let (id, signature) = (header("x-vedette-id"), header("x-vedette-signature"));
+    let (id, signature) = {
+        // What borrows a body may not be there while it is awaited.
+        let header = |name: &str| request.headers().get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned());
+        (header("x-vedette-id"), header("x-vedette-signature"))
+    };
     let path = request.uri().path().to_owned();
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     inbox.calls.lock().unwrap().push(Call { path, id, signature, body: serde_json::from_slice(&body).unwrap() });

@@ -21,6 +21,7 @@ use vedette_tests::process::{self, Process};
 
 /// For anything that must come to pass, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// The program that Debian installs.
 pub const ALERTMANAGER: &str = "/usr/bin/prometheus-alertmanager";
 
 /// A real Alertmanager with this configuration, on a port that was free.
