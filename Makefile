@@ -7,7 +7,7 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: help demo test bench lint format prepare vm-image images manifests recordings range-check
+.PHONY: help demo test bench lint format prepare vm-image images manifests recordings model range-check
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ manifests: prepare ## render manifests/install.yaml from manifests/base
 
 recordings: ## record the sessions of plans/sessions.yaml that are not there yet, a commit each (root, an idle machine); ARGS="--only NAME"
 	scripts/record-sessions $(ARGS)
+
+model: ## train the kind classifier on the recordings into detect/model, signed by ~/.config/vedette/model.key; ARGS="--seed N"
+	cargo build --release -p vedette-cli --bin vedette
+	"$(CARGO_TARGET_DIR)/release/vedette" train --recordings recordings --out detect/model/kind.vdtm $(ARGS)
 
 range-check: prepare ## what the recordings hold, whether the injection shows in them, how far attacks and twins are apart; writes docs/
 	"$(VEDETTE_CACHE)/python/bin/python" scripts/range-check $(ARGS)

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tonic::transport::Server;
-use vedette_detect::Detector;
+use vedette_detect::{Classifier, Detector, LoadError};
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
 
@@ -62,6 +62,22 @@ pub enum StartError {
     /// A detector value is out of its bounds.
     #[error("configuration {0}")]
     Detect(#[from] vedette_detect::ConfigError),
+    /// The kind classifier cannot be read.
+    #[error("cannot read detect.model = {path:?}: {error}")]
+    ModelFile {
+        /// The path.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It cannot be asked.
+    #[error("detect.model = {path:?}: {error}")]
+    Model {
+        /// The path, or `shipped`.
+        path: String,
+        /// Why.
+        error: LoadError,
+    },
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -119,6 +135,22 @@ pub struct Aggregator {
     _data_dir: DataDir,
 }
 
+/// The kind classifier that the configuration names; `None` where signatures decide.
+fn classifier(config: &vedette_detect::Config) -> Result<Option<Classifier>, StartError> {
+    let path = config.model.clone();
+    let loaded = match path.as_str() {
+        "none" => return Ok(None),
+        "shipped" => Classifier::shipped(),
+        _ => match std::fs::read(&path) {
+            Ok(bytes) => Classifier::from_bytes(&bytes, &config.trusted()?),
+            Err(error) => return Err(StartError::ModelFile { path, error }),
+        },
+    };
+    let classifier = loaded.map_err(|error| StartError::Model { path, error })?;
+    tracing::info!(model = classifier.name(), "the kind classifier decides");
+    Ok(Some(classifier))
+}
+
 /// Listens first, so that a port in use touches nothing; then opens what is in the data directory; then serves.
 ///
 /// # Errors
@@ -138,6 +170,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
 
     let started_unix_ms = clock::unix_ms();
     let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
+    detector.set_classifier(classifier(&config.detect)?.map(Arc::new));
     let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
     let shared = Shared {
         cluster: config.cluster.as_str().into(),

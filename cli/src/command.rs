@@ -22,6 +22,7 @@ use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::simulate::{self, SimulateArgs};
+use crate::train::{self, TrainArgs};
 use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
@@ -179,6 +180,14 @@ Examples:
   vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
   vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
     Evaluate(EvaluateArgs),
+    /// Train the kind classifier from recordings, and sign it
+    #[command(after_help = "\
+Trees are grown on the set DEV, thresholds chosen by the set CAL. The file has the figures of models trained likewise, each asked about the
+session that it did not know. The same recordings, seed and key give the same bytes.
+
+Example:
+  vedette train --recordings recordings --out kind.vdtm")]
+    Train(TrainArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -222,6 +231,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Record(args) => record::run(args).await,
         Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
+        Command::Train(args) => train::run(&args, &mut output).map(ExitCode::from),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -261,7 +271,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Completion { .. } => {
+        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Train(_) | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }
     }

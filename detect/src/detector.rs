@@ -1,12 +1,14 @@
 //! The door: all state of detection, owned by one task.
 
+use std::sync::Arc;
+
 use vedette_proto::{
     Observation,
     v1::{self, BaselineState, Kind, Origin, Severity},
 };
 
 use crate::{
-    Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    Change, Classifier, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
     disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
@@ -21,6 +23,7 @@ use crate::{
     thresholds as t,
     vector::{self, Vector},
     view::View,
+    window::Seen,
 };
 
 /// All classifier and incident state.
@@ -30,6 +33,7 @@ pub struct Detector {
     pub(crate) incidents: Incidents,
     pub(crate) silence: Silence,
     disagreements: Disagreements,
+    classifier: Option<Arc<Classifier>>,
     stats: Stats,
 }
 
@@ -44,8 +48,31 @@ impl Detector {
             incidents,
             silence: Silence::default(),
             disagreements: Disagreements::default(),
+            classifier: None,
             stats: Stats::default(),
         }
+    }
+
+    /// The same with a classifier, which then decides instead of the signatures.
+    #[must_use]
+    pub fn with_classifier(mut self, classifier: Arc<Classifier>) -> Self {
+        self.set_classifier(Some(classifier));
+        self
+    }
+
+    /// From the next row on this one decides; `None`: the signatures do. What is open stays open until it is quiet.
+    pub fn set_classifier(&mut self, classifier: Option<Arc<Classifier>>) {
+        self.classifier = classifier;
+        // What another model said is no part of what this one says.
+        for window in self.fleet.containers.values_mut().filter_map(|container| container.window.as_deref_mut()) {
+            window.said = [0.0; vedette_forest::MAX_CLASSES];
+        }
+    }
+
+    /// The one that decides, if there is one.
+    #[must_use]
+    pub fn classifier(&self) -> Option<&Arc<Classifier>> {
+        self.classifier.as_ref()
     }
 
     /// A container (or a node) exists. Telling it again is harmless; with another workload, it moves there.
@@ -187,24 +214,26 @@ impl Detector {
         let frozen = self.incidents.is_frozen(place.workload);
         let mut around = Surroundings {
             cluster,
-            node: &self.fleet.nodes[place.node as usize],
+            node: &mut self.fleet.nodes[place.node as usize],
             workload: &mut self.fleet.workloads[place.workload as usize],
             pod: &mut self.fleet.pods[place.pod as usize],
             ready_s,
             frozen,
             was_odd: frozen && self.incidents.was_odd(place.workload),
+            classifier: self.classifier.as_deref(),
         };
         around.workload.node = place.node;
         around.workload.last_ms = around.workload.last_ms.max(unix_ms);
         let suspicion = judge::judge(container, &mut around, unix_ms, row);
-        let verdict = Verdict { score: container.score, kind: judge::kind_of(container, frozen) };
+        let verdict = Verdict { score: container.score, kind: container.kind };
         let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
         let mut facts = facts::of_row(container, unix_ms, row, raw_is_new);
         facts.extend(facts::of_memory(container, unix_ms, row));
         if let (Some(suspicion), Some(container)) = (suspicion, self.fleet.containers.get(&key)) {
             self.incidents.report(Report {
-                kind: suspicion.signature.kind,
-                strength: suspicion.persistence,
+                kind: suspicion.kind,
+                strength: suspicion.strength,
+                refines: suspicion.refines,
                 onset_ms: suspicion.onset_ms,
                 evidence: suspicion.evidence,
                 reasoning: suspicion.reasoning,
@@ -298,6 +327,13 @@ impl Detector {
             widened: workload.hold_offs.cover(container.last_ms),
             cold_weight: 1.0,
         }))
+    }
+
+    /// The window of a container that strays, and since when it does (event time, Unix milliseconds); `None` of one that does not.
+    #[must_use]
+    pub fn window(&self, key: SubjectKey) -> Option<(i64, Seen)> {
+        let window = self.fleet.containers.get(&key)?.window.as_deref()?;
+        Some((window.since_ms, window.seen()))
     }
 
     /// Sizes and counters.
@@ -406,6 +442,7 @@ pub(crate) fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Ori
         topic: Topic::Behaviour,
         effect: None,
         strength: 1.0,
+        refines: false,
         fact: false,
         least: Severity::Note,
         most: rollout::most(workload, judge::most_severe(origin), unix_ms),

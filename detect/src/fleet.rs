@@ -88,11 +88,13 @@ pub struct Node {
     pub fs_loss: f32,
     /// Space available at the last reading, and when.
     pub fs_last: Option<(i64, u64)>,
+    /// Share of its containers' last rows that stray from their normal.
+    pub straying: f32,
 }
 
 impl Node {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None }
+        Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None, straying: 0.0 }
     }
 }
 
