@@ -145,7 +145,9 @@ fn judged(sessions: &[Session], split: Split, seed: u64) -> anyhow::Result<Vec<(
     let mut plays: Vec<(u64, usize, Arc<Classifier>)> = Vec::new();
     for part in parts {
         progress.set_message(format!("kept apart by {}", split.word()));
-        let model = learn::model(sessions, seed, &|number, window| split.may_learn(part, number, &sessions[number], window))?;
+        let model = learn::model(sessions, seed, &|number, place, unix_ms| {
+            split.may_learn(part, number, &sessions[number], place, unix_ms)
+        })?;
         let classifier = Arc::new(Classifier::new(model)?.named(format!("without {} {part}", split.word())));
         let asked = (0..sessions.len()).filter(|&number| split != Split::Session || number as u64 == part);
         plays.extend(asked.map(|number| (part, number, Arc::clone(&classifier))));
@@ -178,7 +180,7 @@ fn judged(sessions: &[Session], split: Split, seed: u64) -> anyhow::Result<Vec<(
 
 /// The model of all recordings.
 pub(crate) fn trained(sessions: &[Session], seed: u64) -> anyhow::Result<Model> {
-    learn::model(sessions, seed, &|_, _| true)
+    learn::model(sessions, seed, &|_, _, _| true)
 }
 
 /// What models come to that were trained like it, each asked about the session that it did not know.

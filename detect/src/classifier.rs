@@ -67,7 +67,7 @@ impl Classifier {
         }
         let threshold = |key: &'static str| {
             let text = description.card.get(key).map_or("", String::as_str);
-            let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
+            let value = text.parse::<f32>().ok().filter(|value| (0.0..=1.0).contains(value));
             value.ok_or_else(|| ClassifierError::Threshold(key, text.to_owned()))
         };
         let (ticket_from, page_from) = (threshold(TICKET_FROM)?, threshold(PAGE_FROM)?);

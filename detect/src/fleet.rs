@@ -7,7 +7,7 @@ use std::{
 
 use vedette_proto::v1::{self, Origin};
 
-use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior, rollout::HoldOffs};
+use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior, rollout::HoldOffs, thresholds};
 
 /// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
 #[derive(Default)]
@@ -95,6 +95,11 @@ pub struct Node {
 impl Node {
     fn new(name: &str) -> Self {
         Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None, straying: 0.0 }
+    }
+
+    /// A row of one of its containers came, that strays or does not.
+    pub fn took(&mut self, strays: bool) {
+        self.straying += (f32::from(u8::from(strays)) - self.straying) / thresholds::NEIGHBOUR_ROWS;
     }
 }
 

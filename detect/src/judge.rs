@@ -67,10 +67,10 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     let (is_born, strays) = (window::is_born(&view, unix_ms), window::strays(&view));
     let looked_at = is_born || strays || container.window.is_some();
     let vector = looked_at.then(|| vector::of(&view));
-    around.node.straying += (f32::from(u8::from(strays)) - around.node.straying) / t::NEIGHBOUR_ROWS;
     if odd == 0 && !looked_at && container.heat() < CALM {
         (container.score, container.kind) = (0.0, Kind::Normal);
         container.rising_ms = 0;
+        around.node.took(false);
         learn(container, around, &fresh, 0.0);
         return None;
     }
@@ -83,6 +83,7 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     } else if now < t::HOLD && container.heat() < 0.1 {
         container.rising_ms = 0;
     }
+    around.node.took(strays);
     if let Some(vector) = &vector {
         let cold = !around.workload.baseline.ready(Feature::CpuCores as usize, around.ready_s);
         Window::follow(container, unix_ms, vector, strays || is_born, cold, around.node.straying);
@@ -161,7 +162,8 @@ fn ask(
 
 /// The signature of these that persists most; `None` where none does.
 fn strongest(container: &Container, of: impl Fn(&Signature) -> bool) -> Option<(&'static Signature, f32)> {
-    let all = SIGNATURES.iter().zip(container.persistence).filter(|(signature, persistence)| *persistence > 0.0 && of(signature));
+    let signatures: &'static [Signature] = &SIGNATURES;
+    let all = signatures.iter().zip(container.persistence).filter(|(signature, persistence)| *persistence > 0.0 && of(signature));
     all.reduce(|best, one| if one.1 > best.1 { one } else { best })
 }
 

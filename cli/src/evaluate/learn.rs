@@ -15,7 +15,7 @@ use vedette_proto::v1::Kind;
 use super::{
     figures::Session,
     play::Windowed,
-    truth::{Place, Role, Was},
+    truth::{Episode, Place, Role, Was},
 };
 use crate::recording::Set;
 
@@ -83,11 +83,11 @@ impl Split {
         }
     }
 
-    /// Whether a model of a part may learn from a window.
-    pub fn may_learn(self, part: u64, number: usize, session: &Session, window: &Windowed) -> bool {
+    /// Whether a model of a part may learn what a workload of a session did at an instant.
+    pub fn may_learn(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
-            Self::Random => hash((number, window.container, window.unix_ms)) % PARTS != part,
-            _ => !self.asks(part, number, session, &session.played.places[window.place as usize], window.unix_ms),
+            Self::Random => hash((number, place, unix_ms)) % PARTS != part,
+            _ => !self.asks(part, number, session, place, unix_ms),
         }
     }
 
@@ -108,12 +108,17 @@ fn hash(what: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A model of the windows that may be learnt from: trees of DEV, probabilities and thresholds of CAL. `may` is asked by session and window.
-pub fn model(sessions: &[Session], seed: u64, may: &dyn Fn(usize, &Windowed) -> bool) -> anyhow::Result<Model> {
+/// Whether may be learnt what a workload of a session did at an instant.
+type May<'a> = dyn Fn(usize, &Place, i64) -> bool + 'a;
+
+/// A model of what may be learnt from: trees of DEV, probabilities and thresholds of CAL.
+pub fn model(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<Model> {
     let table = |set: Set| -> anyhow::Result<Table> {
         let mut table = Table::new(COLUMNS, CLASSES.len())?;
         for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == set) {
-            for window in session.played.windows.iter().filter(|window| window.counts && may(number, window)) {
+            let places = &session.played.places;
+            let lessons = session.played.windows.iter().filter(|window| window.counts);
+            for window in lessons.filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
                 if let Some((class, episode)) = class_of(number, window) {
                     table.push(&window.seen[..], class, episode)?;
                 }
@@ -165,12 +170,13 @@ struct Peaks {
 }
 
 /// Says of CAL what the classifier would have said in service, tick by tick.
-fn peaks(sessions: &[Session], classifier: &Classifier, may: &dyn Fn(usize, &Windowed) -> bool) -> Peaks {
+fn peaks(sessions: &[Session], classifier: &Classifier, may: &May<'_>) -> Peaks {
     let mut peaks = Peaks::default();
     for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == Set::Cal) {
         let (mut baits, mut ordinary) = (BTreeMap::<u32, f32>::new(), BTreeMap::<u32, f32>::new());
         let mut said: HashMap<(u64, i64), [f32; MAX_CLASSES]> = HashMap::new();
-        for window in session.played.windows.iter().filter(|window| may(number, window)) {
+        let places = &session.played.places;
+        for window in session.played.windows.iter().filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
             if !window::is_long_enough((window.unix_ms - window.since_unix_ms) as f32 / 1e3) {
                 continue;
             }
@@ -186,9 +192,13 @@ fn peaks(sessions: &[Session], classifier: &Classifier, may: &dyn Fn(usize, &Win
             *of = of.max(classifier.opinion(said).abnormal);
         }
         // Those that never strayed are as quiet as can be, and count.
-        let quiet = session.truth.episodes.iter().filter(|episode| episode.role != Role::Attack).count().saturating_sub(baits.len());
+        let of_part = |episode: &&Episode| {
+            episode.role != Role::Attack && episode.workloads.first().is_some_and(|place| may(number, place, episode.onset_unix_ms))
+        };
+        let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
         peaks.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
-        let quiet = session.played.places.len().saturating_sub(ordinary.len());
+        let from_unix_ms = session.recorded.manifest.started_unix_ms;
+        let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
         peaks.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
     }
     peaks
