@@ -271,7 +271,12 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Train(_) | Command::Completion { .. } => {
+        Command::Demo(_)
+        | Command::Simulate(_)
+        | Command::Record(_)
+        | Command::Evaluate(_)
+        | Command::Train(_)
+        | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }
     }

@@ -21,8 +21,8 @@ use vedette_detect::{Classifier, Config};
 use vedette_forest::Model;
 
 use self::events::{About, Outcome};
-pub(crate) use self::figures::{Session, Sum};
 use self::figures::{Figure, Recall, Way};
+pub(crate) use self::figures::{Session, Sum};
 use self::learn::Split;
 use self::play::Played;
 use self::stats::{Share, poisson_upper};
@@ -91,7 +91,6 @@ pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
     if chosen.is_empty() {
         return Err(Stop::usage(format!("no recording of the set {} in {}", args.set.word(), args.recordings.display())).into());
     }
-    dump(&sessions)?; // TEMP
     let ways = ways(&mut sessions, &chosen, args)?;
     let shown: Vec<&Session> = chosen.iter().map(|&place| &sessions[place]).collect();
     let figures = figures::all(&shown, &ways, &format!("recordings, {}", args.set.word()));
@@ -145,9 +144,8 @@ fn judged(sessions: &[Session], split: Split, seed: u64) -> anyhow::Result<Vec<(
     let mut plays: Vec<(u64, usize, Arc<Classifier>)> = Vec::new();
     for part in parts {
         progress.set_message(format!("kept apart by {}", split.word()));
-        let model = learn::model(sessions, seed, &|number, place, unix_ms| {
-            split.may_learn(part, number, &sessions[number], place, unix_ms)
-        })?;
+        let model =
+            learn::model(sessions, seed, &|number, place, unix_ms| split.may_learn(part, number, &sessions[number], place, unix_ms))?;
         let classifier = Arc::new(Classifier::new(model)?.named(format!("without {} {part}", split.word())));
         let asked = (0..sessions.len()).filter(|&number| split != Split::Session || number as u64 == part);
         plays.extend(asked.map(|number| (part, number, Arc::clone(&classifier))));
@@ -267,7 +265,8 @@ fn report(sessions: &[&Session], ways: &[Way], output: &mut Output) -> anyhow::R
 /// The ways beside each other, the one that the rest is about first.
 fn summary(ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
     output.line(&format!("\n{}", output.bold("Ways to detect, and what was kept apart from what")))?;
-    let headers = ["", "KEPT APART", "TOLD", "NAMED", "PAGED", "MACRO-F1", "LOOK-ALIKES", "PAGED", "PLACEBOS", "PAGED", "ORDINARY", "PAGED"];
+    let headers =
+        ["", "KEPT APART", "TOLD", "NAMED", "PAGED", "MACRO-F1", "LOOK-ALIKES", "PAGED", "PLACEBOS", "PAGED", "ORDINARY", "PAGED"];
     let mut rows = output.rows(headers.map(Column::table).into())?;
     let macro_f1: Vec<_> = ways.iter().map(|way| way.sum().macro_f1).collect();
     for way in ways {
@@ -395,26 +394,3 @@ fn interval(share: Share) -> String {
     let (low, high) = share.bounds();
     if share.of == 0 { "-".to_owned() } else { format!("{:.0}-{:.0} %", low * 100.0, high * 100.0) }
 }
-
-// TEMP-BEGIN
-fn dump(sessions: &[Session]) -> anyhow::Result<()> {
-    let Ok(dir) = std::env::var("VEDETTE_WINDOWS") else { return Ok(()) };
-    let mut all: Vec<u8> = Vec::new();
-    let mut about = Vec::new();
-    for (number, session) in sessions.iter().enumerate() {
-        let start = session.recorded.manifest.started_unix_ms;
-        let episodes: Vec<_> = session.truth.episodes.iter().map(|e| serde_json::json!({"role": format!("{:?}", e.role), "kind": e.kind.word(), "act": e.act, "intensity": e.intensity, "placement": e.placement, "loudness": e.loudness(), "onset": (e.onset_unix_ms-start) as f64/1e3, "stop": (e.stop_unix_ms-start) as f64/1e3, "places": session.played.places.iter().enumerate().filter(|(_, p)| e.workloads.contains(*p)).map(|(n, _)| n).collect::<Vec<_>>()})).collect();
-        let told: Vec<_> = session.outcome.attacks.iter().map(|a| a.delay_s).collect();
-        about.push(serde_json::json!({"name": session.name, "set": format!("{:?}", session.set), "episodes": episodes, "told": told, "places": session.played.places, "days": session.container_days}));
-        for w in &session.played.windows {
-            let was = match w.was { truth::Was::Attack(kind) => kind as i32 as f32, truth::Was::Normal => 0.0, truth::Was::Affected => -1.0, truth::Was::Nothing => -2.0 };
-            let kind = match w.was { truth::Was::Attack(kind) => learn::CLASSES.iter().position(|c| *c == kind).map_or(-1.0, |p| p as f32), _ => was };
-            let head = [number as f32, w.container as u32 as f32, (w.since_unix_ms-start) as f32/1e3, (w.unix_ms-start) as f32/1e3, w.seconds, kind, w.episode.map_or(-1.0, |e| e as f32), w.place as f32, f32::from(u8::from(w.after)), f32::from(u8::from(w.counts))];
-            head.iter().chain(w.seen.iter()).for_each(|x| all.extend_from_slice(&x.to_le_bytes()));
-        }
-    }
-    std::fs::write(format!("{dir}/windows.f32"), all)?;
-    std::fs::write(format!("{dir}/about.json"), serde_json::to_string(&serde_json::json!({"names": vedette_detect::window::names(), "sessions": about}))?)?;
-    Ok(())
-}
-// TEMP-END

@@ -100,7 +100,8 @@ fn rates(mut detector: Detector, containers: u64, ticks: u64) -> [f64; 4] {
         let began = Instant::now();
         for key in 0..containers {
             let rows = if is_odd && !is_slow && key / 3 % 10 == 0 { &odd } else { rows };
-            let verdict = detector.observe(SubjectKey(key), Origin::Live, tick as i64 * 1_000, &rows[(key * 7 + tick * 13) as usize % VARIANTS]);
+            let verdict =
+                detector.observe(SubjectKey(key), Origin::Live, tick as i64 * 1_000, &rows[(key * 7 + tick * 13) as usize % VARIANTS]);
             loudest = loudest.max(verdict.score);
         }
         detector.advance("bench", tick as i64 * 1_000);

@@ -98,13 +98,7 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
 }
 
 /// Asks the classifier about the window of a container, and gives what is worth reporting. Score and kind are then its word.
-fn ask(
-    container: &mut Container,
-    around: &Surroundings<'_>,
-    unix_ms: i64,
-    fresh: &Fresh,
-    classifier: &Classifier,
-) -> Option<Suspicion> {
+fn ask(container: &mut Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh, classifier: &Classifier) -> Option<Suspicion> {
     (container.score, container.kind) = (0.0, Kind::Normal);
     let window = container.window.as_deref_mut().filter(|window| window::is_long_enough(window.length_s()))?;
     let probabilities = classifier.probabilities(&window.seen());
@@ -133,7 +127,9 @@ fn ask(
     let (container, view) = (&*container, view(container, around, unix_ms));
     let matched = strongest(container, |signature| signature.kind == opinion.kind).or_else(|| strongest(container, |_| true));
     let mut evidence = match (opinion.kind, matched) {
-        (Kind::MemoryLeak, _) => evidence::of(&view, Feature::MemoryAnonBytes, &[Feature::MemoryAnonBytes, Feature::MemoryWorkingSetBytes], unix_ms),
+        (Kind::MemoryLeak, _) => {
+            evidence::of(&view, Feature::MemoryAnonBytes, &[Feature::MemoryAnonBytes, Feature::MemoryWorkingSetBytes], unix_ms)
+        }
         (_, Some((signature, _))) => evidence::of(&view, signature.key, signature.shows, unix_ms),
         (_, None) => Vec::new(),
     };

@@ -113,7 +113,7 @@ pub fn outcome_of(truth: &Truth, told: &[Told], asked: &dyn Fn(&Place, i64) -> b
     }
     let baits = truth.episodes.iter().filter(|episode| episode.role != Role::Attack).filter(of_part);
     outcome.baits = baits.map(|episode| Bait { episode: episode.clone(), ticket: false, page: false }).collect();
-    for told in told.iter().enumerate().filter(|(place, _)| !used.contains(place)).map(|(_, told)| told) {
+    for told in told.iter().enumerate().filter(|(place, _)| !used.contains(place)).map(|(_, told)| *told) {
         let attack = |workloads: fn(&Episode) -> &BTreeSet<Place>| {
             truth.episodes.iter().any(|episode| episode.role == Role::Attack && concerns(episode, workloads(episode), told))
         };

@@ -131,7 +131,8 @@ pub fn model(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<M
         bail!("no windows of the set CAL: thresholds cannot be chosen by what was learnt from");
     }
     let forest = train(&seen, &Config { trees: TREES, ..Config::of(COLUMNS, seed) }, &|_| {})?;
-    let thresholds = |ticket: f32, page: f32| [(TICKET_FROM, ticket), (PAGE_FROM, page)].map(|(key, value)| (key.to_owned(), value.to_string()));
+    let thresholds =
+        |ticket: f32, page: f32| [(TICKET_FROM, ticket), (PAGE_FROM, page)].map(|(key, value)| (key.to_owned(), value.to_string()));
     let description = Description {
         columns: window::names(),
         classes: CLASSES.iter().map(|kind| kind.word().to_owned()).collect(),

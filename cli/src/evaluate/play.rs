@@ -42,8 +42,6 @@ pub struct Row {
     pub place: u32,
     /// What it was.
     pub was: Was,
-    /// The episode it was of, as a place in the truth's.
-    pub episode: Option<u32>,
     /// How abnormal, 0 to 1.
     pub score: f32,
     /// Whether it was called abnormal.
@@ -134,7 +132,6 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config, classifier: Opt
                     unix_ms: tick.unix_ms,
                     place: number as u32,
                     was,
-                    episode,
                     score: verdict.score,
                     abnormal: verdict.kind != Kind::Normal,
                     z,
