@@ -7,7 +7,7 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: console test-console help demo test bench lint format prepare vm-image images manifests recordings range-check evaluate
+.PHONY: console test-console help demo test bench lint format prepare vm-image images manifests recordings range-check evaluate model
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ recordings: ## record the sessions of plans/sessions.yaml that are not there yet
 
 evaluate: prepare ## judge detection on recordings, on data sets of others and on made-up ordinary work, write target/evaluation.json; ARGS="seed nezha"
 	"$(VEDETTE_CACHE)/python/bin/python" scripts/evaluate $(ARGS)
+
+model: ## train the kind classifier on the recordings into detect/model, signed by ~/.config/vedette/model.key; ARGS="--seed N"
+	cargo build --release -p vedette-cli --bin vedette
+	"$(CARGO_TARGET_DIR)/release/vedette" train --recordings recordings --out detect/model/kind.vdtm $(ARGS)
 
 range-check: prepare ## what the recordings hold, whether the injection shows in them, how far attacks and twins are apart; writes docs/
 	"$(VEDETTE_CACHE)/python/bin/python" scripts/range-check $(ARGS)

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tonic::transport::Server;
-use vedette_detect::Detector;
+use vedette_detect::{Classifier, Detector, LoadError};
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
 
@@ -71,6 +71,22 @@ pub enum StartError {
     /// A policy value is out of its bounds.
     #[error("configuration {0}")]
     Policy(#[from] vedette_detect::policy::ConfigError),
+    /// The kind classifier cannot be read.
+    #[error("cannot read detect.model = {path:?}: {error}")]
+    ModelFile {
+        /// The path.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It cannot be asked.
+    #[error("detect.model = {path:?}: {error}")]
+    Model {
+        /// The path, or `shipped`.
+        path: String,
+        /// Why.
+        error: LoadError,
+    },
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -128,6 +144,22 @@ pub struct Aggregator {
     _data_dir: DataDir,
 }
 
+/// The kind classifier that the configuration names; `None` where signatures decide.
+fn classifier(config: &vedette_detect::Config) -> Result<Option<Classifier>, StartError> {
+    let path = config.model.clone();
+    let loaded = match path.as_str() {
+        "none" => return Ok(None),
+        "shipped" => Classifier::shipped(),
+        _ => match std::fs::read(&path) {
+            Ok(bytes) => Classifier::from_bytes(&bytes, &config.trusted()?),
+            Err(error) => return Err(StartError::ModelFile { path, error }),
+        },
+    };
+    let classifier = loaded.map_err(|error| StartError::Model { path, error })?;
+    tracing::info!(model = classifier.name(), "the kind classifier decides");
+    Ok(Some(classifier))
+}
+
 /// Listens first, so that a port in use touches nothing; then opens what is in the data directory; then serves.
 ///
 /// # Errors
@@ -150,6 +182,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
     let problems = Arc::new(Problems::default());
     remember(&store, &mut detector, &config, &problems).await?;
+    detector.set_classifier(classifier(&config.detect)?.map(Arc::new));
     let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
     let cluster: Arc<str> = config.cluster.as_str().into();
     let fleet = Arc::new(Fleet::new(

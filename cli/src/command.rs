@@ -30,6 +30,7 @@ use crate::record::{self, RecordArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::simulate::{self, SimulateArgs};
 use crate::top::{self, TopArgs};
+use crate::train::{self, TrainArgs};
 use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
@@ -278,6 +279,14 @@ Examples:
   vedette backtest --csv pods.csv.gz --time timestamp --entity pod --label label --train-rows 5000
   vedette backtest --csv pods.csv.gz --time timestamp --entity pod --column cpu_millicores -o json")]
     Backtest(BacktestArgs),
+    /// Train the kind classifier from recordings, and sign it
+    #[command(after_help = "\
+Trees are grown on the set DEV, thresholds chosen by the set CAL. The file has the figures of models trained likewise, each asked about the
+session that it did not know. The same recordings, seed and key give the same bytes.
+
+Example:
+  vedette train --recordings recordings --out kind.vdtm")]
+    Train(TrainArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -323,6 +332,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
         Command::Canary(args) => canary::run(args, &cli.connect, &mut output).await.map(ExitCode::from),
         Command::Backtest(args) => backtest::run(&args, &cli.connect, &mut output).await.map(ExitCode::from),
+        Command::Train(args) => train::run(&args, &mut output).map(ExitCode::from),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -379,6 +389,7 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         | Command::Evaluate(_)
         | Command::Backtest(_)
         | Command::Canary(_)
+        | Command::Train(_)
         | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }

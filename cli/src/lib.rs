@@ -34,6 +34,7 @@ pub mod recording;
 pub mod replay;
 pub mod simulate;
 mod stage;
+mod train;
 
 pub mod vocabulary;
 pub mod when;

@@ -1,6 +1,6 @@
 //! What is kept of one container: its present level per feature, how long it has been odd, and where it belongs.
 
-use vedette_proto::{Column, Feature, Features, Observation};
+use vedette_proto::{Column, Feature, Features, Observation, v1::Kind};
 
 use crate::{
     baseline::{RATIO, to_log},
@@ -8,6 +8,7 @@ use crate::{
     signature::SIGNATURES,
     thresholds as t,
     trend::Trend,
+    window::Window,
 };
 
 /// Features of the fast tier, and the ratio; the others are slow or rare.
@@ -82,11 +83,18 @@ pub struct Container {
     pub files_growth: f32,
     /// Pages of files when last seen, bytes; NaN was never.
     files: f32,
+    /// The same of anonymous memory.
+    pub anon_growth: f32,
+    anon: f32,
     /// Memory over minutes.
     pub memory: Trend,
     pub score: f32,
     /// Where it is among the replicas of its workload.
     pub sibling: Sibling,
+    /// The kind that its last row was called.
+    pub kind: Kind,
+    /// What it did since it strayed from its normal, if it does.
+    pub window: Option<Box<Window>>,
     /// Facts that hold now, by bit, so that each speaks once.
     pub facts: u8,
 }
@@ -164,9 +172,13 @@ impl Container {
             accepted: 0.0,
             files_growth: 0.0,
             files: f32::NAN,
+            anon_growth: 0.0,
+            anon: f32::NAN,
             memory: Trend::default(),
             score: 0.0,
             sibling: Sibling::default(),
+            kind: Kind::Normal,
+            window: None,
             facts: 0,
         }
     }
@@ -180,7 +192,8 @@ impl Container {
         if fresh.mask & RARE != 0 {
             self.rare_ms = unix_ms;
         }
-        self.follow_files(fresh);
+        follow(&mut self.files, &mut self.files_growth, Feature::MemoryFileBytes, fresh);
+        follow(&mut self.anon, &mut self.anon_growth, Feature::MemoryAnonBytes, fresh);
         let weights = [fresh.fast_s, fresh.slow_s, fresh.rare_s].map(|seconds| 1.0 - (-seconds / t::LEVEL_TAU_S).exp());
         let mut rest = fresh.mask;
         while rest != 0 {
@@ -202,20 +215,6 @@ impl Container {
             }
         }
         self.remember_direction(fresh);
-    }
-
-    /// Before the level takes the value in: growth is against what was there before, smoothed as that is.
-    fn follow_files(&mut self, fresh: &Fresh) {
-        let place = Feature::MemoryFileBytes as usize;
-        let before = self.files;
-        if fresh.mask >> place & 1 == 0 {
-            return;
-        }
-        self.files = crate::baseline::from_log(Feature::MemoryFileBytes, fresh.y[place]);
-        if !before.is_nan() {
-            let growth = (self.files - before) / fresh.slow_s;
-            self.files_growth += (growth - self.files_growth) * (1.0 - (-fresh.slow_s / t::FILES_TAU_S).exp());
-        }
     }
 
     fn remember_direction(&mut self, fresh: &Fresh) {
@@ -248,5 +247,17 @@ impl Container {
     /// The highest persistence.
     pub fn heat(&self) -> f32 {
         self.persistence.iter().fold(0.0, |heat, &one| heat.max(one))
+    }
+}
+
+/// How fast a gauge grows, per second, smoothed.
+fn follow(level: &mut f32, growth: &mut f32, feature: Feature, fresh: &Fresh) {
+    if fresh.mask & bit(feature) == 0 {
+        return;
+    }
+    let now = crate::baseline::from_log(feature, fresh.y[feature as usize]);
+    let before = std::mem::replace(level, now);
+    if !before.is_nan() {
+        *growth += ((now - before) / fresh.slow_s - *growth) * (1.0 - (-fresh.slow_s / t::FILES_TAU_S).exp());
     }
 }

@@ -1,12 +1,14 @@
 //! The door: all state of detection, owned by one task.
 
+use std::sync::Arc;
+
 use vedette_proto::{
     Observation,
     v1::{self, BaselineState, Kind, Origin, Severity},
 };
 
 use crate::{
-    Accepted, Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    Accepted, Change, Classifier, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
     disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
@@ -21,6 +23,7 @@ use crate::{
     thresholds as t,
     vector::{self, Vector},
     view::View,
+    window::Seen,
 };
 
 /// All classifier and incident state.
@@ -34,6 +37,7 @@ pub struct Detector {
     pub(crate) memory_at: usize,
     /// What a timer accepted.
     pub(crate) accepted: Vec<Accepted>,
+    classifier: Option<Arc<Classifier>>,
     stats: Stats,
 }
 
@@ -50,8 +54,31 @@ impl Detector {
             disagreements: Disagreements::default(),
             memory_at: 0,
             accepted: Vec::new(),
+            classifier: None,
             stats: Stats::default(),
         }
+    }
+
+    /// The same with a classifier, which then decides instead of the signatures.
+    #[must_use]
+    pub fn with_classifier(mut self, classifier: Arc<Classifier>) -> Self {
+        self.set_classifier(Some(classifier));
+        self
+    }
+
+    /// From the next row on this one decides; `None`: the signatures do. What is open stays open until it is quiet.
+    pub fn set_classifier(&mut self, classifier: Option<Arc<Classifier>>) {
+        self.classifier = classifier;
+        // What another model said is no part of what this one says.
+        for window in self.fleet.containers.values_mut().filter_map(|container| container.window.as_deref_mut()) {
+            window.said = [0.0; vedette_forest::MAX_CLASSES];
+        }
+    }
+
+    /// The one that decides, if there is one.
+    #[must_use]
+    pub fn classifier(&self) -> Option<&Arc<Classifier>> {
+        self.classifier.as_ref()
     }
 
     /// A container (or a node) exists. Telling it again is harmless; with another workload, it moves there.
@@ -199,17 +226,18 @@ impl Detector {
         let frozen = self.incidents.is_frozen(place.workload);
         let mut around = Surroundings {
             cluster,
-            node: &self.fleet.nodes[place.node as usize],
+            node: &mut self.fleet.nodes[place.node as usize],
             workload: &mut self.fleet.workloads[place.workload as usize],
             pod: &mut self.fleet.pods[place.pod as usize],
             ready_s,
             frozen,
             was_odd: frozen && self.incidents.was_odd(place.workload),
+            classifier: self.classifier.as_deref(),
         };
         around.workload.node = place.node;
         around.workload.last_ms = around.workload.last_ms.max(unix_ms);
         let suspicion = judge::judge(container, &mut around, unix_ms, row);
-        let verdict = Verdict { score: container.score, kind: judge::kind_of(container, frozen) };
+        let verdict = Verdict { score: container.score, kind: container.kind };
         let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
         let outlier = around.workload.siblings.compare(container, unix_ms, !frozen && container.score < t::HOLD);
         let turn = around.workload.turn_is_due(unix_ms);
@@ -217,8 +245,9 @@ impl Detector {
         facts.extend(facts::of_memory(container, unix_ms, row));
         if let (Some(suspicion), Some(container)) = (suspicion, self.fleet.containers.get(&key)) {
             self.incidents.report(Report {
-                kind: suspicion.signature.kind,
-                strength: suspicion.persistence,
+                kind: suspicion.kind,
+                strength: suspicion.strength,
+                refines: suspicion.refines,
                 onset_ms: suspicion.onset_ms,
                 evidence: suspicion.evidence,
                 reasoning: suspicion.reasoning,
@@ -332,6 +361,13 @@ impl Detector {
         }))
     }
 
+    /// The window of a container that strays, and since when it does (event time, Unix milliseconds); `None` of one that does not.
+    #[must_use]
+    pub fn window(&self, key: SubjectKey) -> Option<(i64, Seen)> {
+        let window = self.fleet.containers.get(&key)?.window.as_deref()?;
+        Some((window.since_ms, window.seen()))
+    }
+
     /// Sizes and counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -440,6 +476,7 @@ pub(crate) fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Ori
         topic: Topic::Behaviour,
         effect: None,
         strength: 1.0,
+        refines: false,
         fact: false,
         least: Severity::Note,
         most: rollout::most(workload, judge::most_severe(origin), unix_ms),

@@ -5,7 +5,6 @@ use vedette_proto::{Feature, v1};
 use crate::{
     baseline::{from_log, to_log},
     prior::Prior,
-    signature::Signature,
     view::View,
 };
 
@@ -129,18 +128,18 @@ fn compared(seen: &str, prior: &Prior, feature: Feature) -> (String, String) {
     }
 }
 
-/// What a signature rests on, and what else is beyond normal; the strongest first.
-pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
+/// What a suspicion rests on (`key`, and what belongs to it), and what else is beyond normal; the strongest first.
+pub fn of(view: &View<'_>, key: Feature, shows: &[Feature], unix_ms: i64) -> Vec<Ranked> {
     let mut all: Vec<Ranked> = Vec::new();
     for &feature in Feature::ALL {
-        let belongs = signature.shows.contains(&feature);
+        let belongs = shows.contains(&feature);
         let strength = view.strength(feature);
         // The key is always said; the rest only if it moved.
-        if feature != signature.key && (strength < 0.25 || !belongs && strength < 0.9) {
+        if feature != key && (strength < 0.25 || !belongs && strength < 0.9) {
             continue;
         }
         if let Some(mut ranked) = of_feature(view, feature, unix_ms) {
-            ranked.rank += if feature == signature.key {
+            ranked.rank += if feature == key {
                 6.0
             } else if belongs {
                 3.0
@@ -152,7 +151,7 @@ pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
         }
     }
     let share = view.level(Feature::CpuCores) / view.node_cores;
-    if signature.key == Feature::CpuCores && view.node_cores > 0.0 && share >= 0.25 {
+    if key == Feature::CpuCores && view.node_cores > 0.0 && share >= 0.25 {
         let traffic = if view.pod.known {
             format!("its pod moves {} packets/s", short(view.pod.packets_per_sec()))
         } else {

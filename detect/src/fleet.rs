@@ -18,6 +18,7 @@ use crate::{
     residual::Residual,
     rollout::HoldOffs,
     siblings::{self, Siblings},
+    thresholds,
 };
 
 /// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
@@ -101,11 +102,26 @@ pub struct Node {
     pub fs_last: Option<(i64, u64)>,
     /// CPU that belongs to none of its containers.
     pub residual: Residual,
+    /// Share of its containers' last rows that stray from their normal.
+    pub straying: f32,
 }
 
 impl Node {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None, residual: Residual::default() }
+        Self {
+            name: name.into(),
+            clock_ms: i64::MIN,
+            cores: 0.0,
+            fs_loss: 0.0,
+            fs_last: None,
+            residual: Residual::default(),
+            straying: 0.0,
+        }
+    }
+
+    /// A row of one of its containers came, that strays or does not.
+    pub fn took(&mut self, strays: bool) {
+        self.straying += (f32::from(u8::from(strays)) - self.straying) / thresholds::NEIGHBOUR_ROWS;
     }
 }
 

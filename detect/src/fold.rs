@@ -20,6 +20,8 @@ pub struct Report<'a> {
     pub effect: Option<&'a str>,
     /// Persistence, 0 to 1; a fact has 1.
     pub strength: f32,
+    /// It may correct the kind of an open incident whatever its strength, for it knows more with every second.
+    pub refines: bool,
     /// A fact: a ticket at once, and for a page it needs a second family.
     pub fact: bool,
     /// Severity that this has at least.

@@ -169,7 +169,7 @@ impl Incidents {
             fold.quiet_ms = fold.quiet_ms.max(report.quiet_ms);
         } else if report.unix_ms - fold.incident.opened_unix_ms <= t::REFINE_MS
             && report.strength >= t::OPEN
-            && report.strength > fold.strength + t::REFINE_LEAD
+            && (report.refines || report.strength > fold.strength + t::REFINE_LEAD)
         {
             fold.kind = report.kind;
             fold.strength = report.strength;

@@ -4,10 +4,12 @@
 //! [`Detector::nodes`], which is given the aggregator's clock.
 //!
 //! A row becomes levels per feature (`container`), levels become strengths against the workload's `baseline` (`view`),
-//! strengths match `signature`s, matches persist (`judge`), and what persists is folded into an `incident`.
+//! strengths match `signature`s, matches persist (`judge`), and what persists is folded into an `incident`. With a [`Classifier`] it is
+//! the one that decides: what a straying container did since then (`window`) is an attack of a kind, or it is not.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod classifier;
 mod config;
 mod detector;
 mod subject;
@@ -35,6 +37,7 @@ mod residual;
 mod restore;
 mod rollout;
 mod season;
+mod shipped;
 mod siblings;
 mod signature;
 mod silence;
@@ -43,12 +46,15 @@ mod thresholds;
 mod trend;
 pub mod vector;
 mod view;
+pub mod window;
 
 pub use claims::Unclaimed;
+pub use classifier::{Classifier, ClassifierError, Opinion, PAGE_FROM, TICKET_FROM};
 pub use config::{Config, ConfigError};
 pub use course::{AcceptError, Accepted};
 pub use detector::Detector;
 pub use fleet::KeyHasher;
 pub use memory::{Memory, MemoryError};
+pub use shipped::{LoadError, trusted};
 pub use subject::{ContainerAt, NodeHeard, SubjectKey};
 pub use verdict::{Change, ContainerState, Stats, Verdict};

@@ -261,6 +261,7 @@ impl Round<'_> {
             topic: Topic::Silence,
             effect: Some(effect),
             strength: 1.0,
+            refines: false,
             fact: true,
             least: if page { Severity::Page } else { Severity::Ticket },
             most: if page { Severity::Page } else { Severity::Ticket },

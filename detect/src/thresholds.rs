@@ -74,6 +74,29 @@ pub const PRIOR_REMEMBERED_MS: i64 = 3_600_000;
 /// How often it is computed, event time.
 pub const PRIOR_EVERY_MS: i64 = 60_000;
 
+/// Distance beyond the band, log space, at which a container is looked at more closely: what is normal is passed a third of the time.
+pub const STRAYS: f32 = 0.3;
+/// So long a container that strayed is still looked at: an attack that goes on and off pauses for less.
+pub const WINDOW_CALM_MS: i64 = 30_000;
+/// A container of a workload without a normal is looked at for so long after it was first seen.
+pub const BORN_MS: i64 = 120_000;
+/// Memory of a window's means and spreads.
+pub const WINDOW_TAU_S: f32 = 20.0;
+/// How fast the most that a window saw comes down to the mean.
+pub const MOST_TAU_S: f32 = 60.0;
+/// Memory for how much of the time it strays.
+pub const STRAYS_TAU_S: f32 = 60.0;
+/// Memory for how often it began to.
+pub const BURSTS_TAU_S: f32 = 120.0;
+/// Memory for what the classifier said: a single odd second opens nothing.
+pub const SAID_TAU_S: f32 = 4.0;
+/// A window of less says too little to be asked about.
+pub const LEAST_WINDOW_S: f32 = 2.0;
+/// An open incident is alive while the classifier says this share of what opens one.
+pub const HOLD_OF_TICKET: f32 = 0.6;
+/// Rows of a node's containers over which it is known how many of them stray.
+pub const NEIGHBOUR_ROWS: f32 = 128.0;
+
 /// Share of a pids limit that is a fact.
 pub const PIDS_NEAR_LIMIT: f64 = 0.9;
 /// Share of a node's file system that is a fact.

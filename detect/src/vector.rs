@@ -8,7 +8,7 @@ use vedette_proto::Feature;
 use crate::view::View;
 
 /// Features told as their distance beyond the band of the workload, log space: 0 within, 0.7 is twice as much as was ever normal.
-const BEYOND: [Feature; 26] = [
+pub(crate) const BEYOND: [Feature; 26] = [
     Feature::CpuCores,
     Feature::CpuSystemCores,
     Feature::MemoryWorkingSetBytes,
@@ -42,7 +42,7 @@ const FAR: f32 = 4.0;
 const FULL: f32 = 1_500.0;
 
 /// Proportions that are known from the first second on.
-const SHARES: [&str; 17] = [
+const SHARES: [&str; 18] = [
     "cpu_of_node",
     "cpu_system_of_cpu",
     "cpu_throttled",
@@ -60,6 +60,7 @@ const SHARES: [&str; 17] = [
     "silent_of_neighbours",
     "files_of_memory",
     "files_growth_of_files",
+    "memory_growth_of_memory",
 ];
 
 /// How many values there are.
@@ -91,6 +92,7 @@ pub(crate) fn of(view: &View<'_>) -> Vector {
     let resets = sum(Feature::TcpEstabResetsPerSec, Feature::TcpOutResetsPerSec);
     let neighbours = sum(Feature::ArpIncomplete, Feature::TcpEstablished);
     let (files, memory) = (level(Feature::MemoryFileBytes), sum(Feature::MemoryFileBytes, Feature::MemoryAnonBytes));
+    let anon = level(Feature::MemoryAnonBytes);
     let plain = |feature: Feature| level(feature).unwrap_or(f32::NAN);
     let shares = [
         share(cpu, (view.node_cores > 0.0).then_some(view.node_cores), 0.0),
@@ -111,6 +113,7 @@ pub(crate) fn of(view: &View<'_>) -> Vector {
         share(files, memory, 8e6),
         // What would be there after a minute of it, of what is there now: 0 for a cache that stands still.
         share(files.map(|_| view.container.files_growth.max(0.0) * 60.0), files, 8e6),
+        share(anon.map(|_| view.container.anon_growth.max(0.0) * 60.0), anon, 8e6),
     ];
     let mut vector = [f32::NAN; WIDTH];
     vector[..BEYOND.len()].copy_from_slice(&beyond);

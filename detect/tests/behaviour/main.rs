@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod baseline;
+mod classifier;
 mod clocks;
 mod drift;
 mod failures;

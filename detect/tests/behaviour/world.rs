@@ -261,6 +261,11 @@ impl World {
         (0..self.alive.len()).for_each(|place| self.announce(place));
     }
 
+    /// A container of a workload that runs.
+    pub fn handle(&self, name: &str) -> Handle {
+        Handle { key: self.alive.iter().find(|alive| alive.name == name).unwrap().key }
+    }
+
     pub fn stop(&mut self, handle: Handle) {
         self.alive.retain(|alive| alive.key != handle.key);
         let removed = v1::ContainerRemoved { unix_ms: self.now_ms, pod_remains: true, ..Default::default() };
