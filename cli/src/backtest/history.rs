@@ -1,7 +1,9 @@
 //! Stored history through a fresh detector: what it would have told, what of it is new, and what is gone.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use vedette_detect::Config;
+use vedette_detect::{Classifier, Config};
 use vedette_proto::v1::{Incident, ListIncidentsRequest, Severity, TimeRange};
 
 use super::BacktestArgs;
@@ -65,7 +67,8 @@ pub async fn run(args: &BacktestArgs, connect: &ConnectArgs, output: &mut Output
     let whole = TimeRange { start_unix_ms: from - warm, end_unix_ms: until };
     let recorded = Recorded::of_history(&mut client, selector.clone(), whole).await?;
     let truth = Truth::of(&recorded.labels, &recorded.containers)?;
-    let played = play::play(&recorded, &truth, &Config::default())?;
+    let classifier = Arc::new(Classifier::shipped()?);
+    let played = play::play(&recorded, &truth, &Config::default(), Some(&classifier))?;
     let request = ListIncidentsRequest {
         range: Some(TimeRange { start_unix_ms: from, end_unix_ms: until }),
         minimum_severity: Severity::Ticket.into(),
