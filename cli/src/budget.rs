@@ -86,7 +86,8 @@ fn table(output: &mut Output, budget: &GetBudgetResponse) -> anyhow::Result<()> 
         let counts = budget.withheld.iter().map(|one| format!("{} {}", one.count, one.withheld().word()));
         output.line(&format!("Withheld: {}.", counts.collect::<Vec<_>>().join(", ")))?;
         for incident in &budget.listed {
-            output.line(&format!("  {}", withheld(incident, output)))?;
+            let line = withheld(incident, output);
+            output.line(&format!("  {line}"))?;
         }
     }
     output.line(&judged(&budget.judged.unwrap_or_default()))?;

@@ -64,7 +64,8 @@ pub async fn run(args: JudgeArgs, client: &mut Client, output: &mut Output) -> a
     let asks = !list && std::io::stdin().is_terminal();
     let name = if asks { author.name()? } else { String::new() };
     for window in &windows {
-        output.line(&picture(window, output))?;
+        let shown = picture(window, output);
+        output.line(&shown)?;
         output.sink.flush()?;
         if !asks {
             continue;

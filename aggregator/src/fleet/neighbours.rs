@@ -20,10 +20,10 @@ impl Fleet {
     /// Digests of the images that these containers run or ran; `None` where one of them is not known, or there are none.
     #[must_use]
     pub fn image_digests(&self, cluster: &str, container_ids: &[String]) -> Option<Vec<String>> {
+        let state = self.read();
         let wanted: BTreeSet<&str> = container_ids.iter().map(|id| &id[..]).collect();
         let mut found = BTreeSet::new();
         let mut digests = BTreeSet::new();
-        let state = self.read();
         for record in state.containers.values().filter(|record| wanted.contains(&record.message.container_id[..])) {
             let message = &record.message;
             if message.workload.as_ref().is_some_and(|workload| workload.cluster == cluster) {

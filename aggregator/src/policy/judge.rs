@@ -133,7 +133,7 @@ async fn series(session: &SessionContext, shared: &Shared, window: &QuietWindow)
     let range = window.range.unwrap_or_default();
     let wanted = col("cluster")
         .eq(lit(&*shared.cluster))
-        .and(col("container_id").eq(lit(&window.container_id)))
+        .and(col("container_id").eq(lit(&window.container_id[..])))
         .and(col("time").gt_eq(instant(range.start_unix_ms)))
         .and(col("time").lt(instant(range.end_unix_ms)));
     let columns = Column::ALL.iter().map(|column| col(column.name()));

@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use vedette_proto::v1::{Exception, Kind, Severity};
 
 use crate::exit::Stop;
-use crate::when::{self, When};
+use crate::when::When;
 
 /// Longest file, in bytes: 1,000 exceptions with long reasons.
 const MAX_BYTES: u64 = 8 << 20;
@@ -113,9 +113,12 @@ fn fixed(text: &str) -> Option<i64> {
 pub fn expires(text: &str, now: Timestamp) -> Result<i64, String> {
     match When::parse(text)? {
         When::At(instant) => Ok(instant.as_millisecond()),
-        When::Ago(SignedDuration::ZERO) => Err("that is now".to_owned()),
+        When::Ago(span) if span.is_zero() => Err("that is now".to_owned()),
         // The same words that elsewhere mean before now.
-        When::Ago(span) => now.checked_add(span).map(|instant| instant.as_millisecond()).map_err(|_| when::span(i64::MAX) + " is too long"),
+        When::Ago(span) => {
+            let ends = now.checked_add(span).map_err(|_| format!("{text} is too long"))?;
+            Ok(ends.as_millisecond())
+        }
     }
 }
 
