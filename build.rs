@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 5] = ["types", "ingest", "label", "query", "export"];
+const FILES: [&str; 6] = ["types", "ingest", "label", "query", "export", "policy"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/vedette");

@@ -35,6 +35,8 @@ pub struct Config {
     pub history: vedette_history::Config,
     /// Facts, baselines, incidents.
     pub detect: vedette_detect::Config,
+    /// Budgets, and how long an installation only observes.
+    pub policy: vedette_detect::policy::Config,
 }
 
 impl Default for Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             kubernetes: Kubernetes::default(),
             history: vedette_history::Config::default(),
             detect: vedette_detect::Config::default(),
+            policy: vedette_detect::policy::Config::default(),
         }
     }
 }

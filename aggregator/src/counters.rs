@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use vedette_detect::Stats;
-use vedette_proto::v1::Severity;
+use vedette_proto::v1::{Severity, Withheld};
 
 /// Why a message or call was refused. Prints its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +119,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithheldLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
 }
@@ -179,6 +184,7 @@ pub struct Counters {
     detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
+    withheld: Family<WithheldLabel, Counter>,
     incidents_open: Family<SeverityLabel, Gauge>,
 }
 
@@ -217,6 +223,13 @@ impl Counters {
         self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() }).inc();
     }
 
+    /// Counts an incident that opened less loudly than detection asked.
+    pub fn withheld(&self, reason: Withheld) {
+        if reason != Withheld::Unspecified {
+            self.withheld.get_or_create(&WithheldLabel { reason: reason.word() }).inc();
+        }
+    }
+
     /// Sets how many incidents are open.
     pub fn incidents_open(&self, open: &BTreeMap<Severity, i64>) {
         for &severity in Severity::WORDS {
@@ -242,6 +255,7 @@ impl Counters {
         registry.register("times_ahead", "Times in the future that were set to the aggregator's", self.times_ahead.clone());
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
+        registry.register("incidents_withheld", "Incidents that policy made less loud when they opened, by reason", self.withheld.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
         registry.register("names_refused", "Containers refused a name because their pod is another node's", self.names_refused.clone());
         registry.register("unclaimed", "Containers that no API object claims", self.unclaimed.clone());

@@ -2,6 +2,7 @@
 
 mod compared;
 mod container;
+mod neighbours;
 mod node;
 mod room;
 mod select;

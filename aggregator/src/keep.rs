@@ -15,6 +15,7 @@ use crate::{
     counters::Counters,
     ingest::Peer,
     pipeline::Scored,
+    policy::Desk,
     problems::{Problems, Source},
     store::Store,
 };
@@ -88,10 +89,11 @@ async fn durable(
     (peer, sequence, rows, outcome)
 }
 
-/// Saves incidents and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem. `open` are
+/// Gives incidents the severity that policy decides, saves them and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem. `open` are
 /// those that an earlier run left open.
 pub async fn incidents(
     store: Store,
+    policy: Arc<Desk>,
     mut queue: mpsc::Receiver<Change>,
     open: Vec<v1::Incident>,
     changes: broadcast::Sender<v1::WatchIncidentsResponse>,
@@ -101,8 +103,9 @@ pub async fn incidents(
     // Bounded by detect.max_open_incidents.
     let mut open: HashMap<u64, v1::Severity> = open.iter().map(|incident| (incident.id, incident.severity())).collect();
     count_open(&open, &counters);
-    while let Some(Change { change, incident, reasoning }) = queue.recv().await {
-        match store.save_incident(&incident, &reasoning).await {
+    while let Some(Change { change, mut incident, reasoning }) = queue.recv().await {
+        let decided = policy.decide(&mut incident).await;
+        match decided.and(store.save_incident(&incident, &reasoning).await) {
             Ok(()) => problems.clear(Source::Store),
             Err(error) => {
                 tracing::error!(incident = incident.id, %error, "cannot save incident");
@@ -111,6 +114,7 @@ pub async fn incidents(
         }
         if change == v1::IncidentChange::Opened {
             counters.incident_opened(incident.severity());
+            counters.withheld(incident.withheld());
             tracing::info!(incident = incident.id, severity = incident.severity().word(), summary = ?incident.summary, "incident opened");
         }
         match incident.resolved_unix_ms {

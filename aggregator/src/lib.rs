@@ -19,6 +19,7 @@ pub mod kubernetes;
 pub mod label;
 mod maintain;
 pub mod pipeline;
+pub mod policy;
 pub mod problems;
 mod publish;
 pub mod query;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub counters: Arc<counters::Counters>,
     /// What is wrong with the aggregator itself.
     pub problems: Arc<problems::Problems>,
+    /// How loudly incidents speak, and what is excepted.
+    pub policy: Arc<policy::Desk>,
     /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.
     pub changes: broadcast::Sender<v1::WatchIncidentsResponse>,
     /// Since when the aggregator runs, Unix milliseconds.

@@ -30,6 +30,7 @@ use crate::{
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
     maintain, pipeline,
+    policy::{self, Desk},
     problems::{Problems, Source},
     publish,
     roll::Roll,
@@ -62,6 +63,9 @@ pub enum StartError {
     /// A detector value is out of its bounds.
     #[error("configuration {0}")]
     Detect(#[from] vedette_detect::ConfigError),
+    /// A policy value is out of its bounds.
+    #[error("configuration {0}")]
+    Policy(#[from] vedette_detect::policy::ConfigError),
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -126,6 +130,7 @@ pub struct Aggregator {
 pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     config.check()?;
     config.detect.check()?;
+    config.policy.check()?;
     let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
     let (http, http_address) = listen("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
@@ -139,19 +144,23 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let started_unix_ms = clock::unix_ms();
     let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
     let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
+    let cluster: Arc<str> = config.cluster.as_str().into();
+    let fleet = Arc::new(Fleet::new(
+        &config.cluster,
+        Limits {
+            max_nodes: config.ingest.max_nodes,
+            max_replays: config.ingest.max_replays,
+            max_gone_containers: config.ingest.max_gone_containers,
+            node_retention_ms: i64::from(config.ingest.node_retention_hours) * 3_600_000,
+        },
+    ));
+    let desk = Desk::open(Arc::clone(&cluster), config.policy.clone(), store.clone(), Arc::clone(&fleet), started_unix_ms).await?;
     let shared = Shared {
-        cluster: config.cluster.as_str().into(),
+        cluster,
         history: history.clone(),
         store: store.clone(),
-        fleet: Arc::new(Fleet::new(
-            &config.cluster,
-            Limits {
-                max_nodes: config.ingest.max_nodes,
-                max_replays: config.ingest.max_replays,
-                max_gone_containers: config.ingest.max_gone_containers,
-                node_retention_ms: i64::from(config.ingest.node_retention_hours) * 3_600_000,
-            },
-        )),
+        fleet,
+        policy: Arc::new(desk),
         counters: Arc::default(),
         problems: Arc::new(Problems::default()),
         changes: broadcast::Sender::new(CHANGES_KEPT),
@@ -180,6 +189,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let mut tasks = vec![
         tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
+        tokio::spawn(policy::watching(shared.clone(), stopping.clone())),
     ];
     tasks.extend(watches.into_iter().flatten());
     if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
@@ -256,7 +266,11 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
 async fn restore(store: &Store, detector: &mut Detector, cluster: &str, now_unix_ms: i64) -> Result<Vec<Incident>, StoreError> {
     let mut open = Vec::new();
     for stored in store.open_incidents().await? {
-        let StoredIncident { incident, reasoning } = stored.clone();
+        let StoredIncident { mut incident, reasoning } = stored.clone();
+        // Detection goes on with what it asked for; policy decided less, and decides it again.
+        incident.severity = policy::asked(&incident).into();
+        (incident.asked_severity, incident.withheld) = (0, 0);
+        incident.withheld_by.clear();
         let own = incident.workload.as_ref().is_some_and(|workload| workload.cluster == cluster);
         if own && detector.restore(incident, reasoning) {
             open.push(stored.incident);
@@ -300,7 +314,7 @@ fn chain(
     let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
     let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
     let comparisons = keep::cross_checks(shared.store.clone(), compared, Arc::clone(&problems));
-    let writer = keep::incidents(shared.store.clone(), saved, open, shared.changes.clone(), counters, problems);
+    let writer = keep::incidents(shared.store.clone(), Arc::clone(&shared.policy), saved, open, shared.changes.clone(), counters, problems);
     (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer), tokio::spawn(comparisons)])
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tonic::transport::server::Router;
 use vedette_proto::v1::{
-    export_service_server::ExportServiceServer, label_service_server::LabelServiceServer, query_service_server::QueryServiceServer,
+    export_service_server::ExportServiceServer, label_service_server::LabelServiceServer, policy_service_server::PolicyServiceServer,
+    query_service_server::QueryServiceServer,
 };
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     auth::{Auth, Gate},
     export::ExportService,
     label::LabelService,
+    policy::PolicyService,
     query::QueryService,
     serve::StartError,
 };
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<Router, StartError> {
     let query = QueryService::new(shared.clone()).map_err(StartError::Threads)?;
     let export = ExportService::new(shared.clone()).map_err(StartError::Threads)?;
+    let policy = PolicyService::new(shared.clone()).map_err(StartError::Threads)?;
     // 10,000 labels with full selectors are more than the usual 4 MiB.
     let label = LabelServiceServer::new(LabelService::new(shared.clone())).max_decoding_message_size(16 << 20);
     let descriptors = || {
@@ -33,6 +36,7 @@ pub(crate) fn add(router: Router, shared: &Shared, auth: &Arc<Auth>) -> Result<R
     Ok(router
         .add_service(Gate::new(auth, QueryServiceServer::new(query)))
         .add_service(Gate::new(auth, label))
+        .add_service(Gate::new(auth, PolicyServiceServer::new(policy)))
         .add_service(Gate::new(auth, ExportServiceServer::new(export)))
         .add_service(Gate::new(auth, descriptors().build_v1()?))
         .add_service(Gate::new(auth, descriptors().build_v1alpha()?)))

@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 use vedette_proto::v1::export_service_client::ExportServiceClient;
 use vedette_proto::v1::ingest_service_client::IngestServiceClient;
 use vedette_proto::v1::label_service_client::LabelServiceClient;
+use vedette_proto::v1::policy_service_client::PolicyServiceClient;
 use vedette_proto::v1::query_service_client::QueryServiceClient;
 
 use crate::cluster::{self, Cluster, Role};
@@ -221,6 +222,8 @@ pub struct Client {
     pub query: QueryServiceClient<Authorised>,
     /// What people and simulations say.
     pub label: LabelServiceClient<Authorised>,
+    /// What people are bothered with, and what they except.
+    pub policy: PolicyServiceClient<Authorised>,
     /// Where observations go: a recording is played through it as an agent would deliver it.
     pub ingest: IngestServiceClient<Authorised>,
     /// The history, to take away.
@@ -234,6 +237,7 @@ impl Client {
         Self {
             query: QueryServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             label: LabelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            policy: PolicyServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             ingest: IngestServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             export: ExportServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
         }

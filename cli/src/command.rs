@@ -6,16 +6,20 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 
+use crate::alerts::{self, AlertsCommand};
+use crate::budget::{self, BudgetArgs};
 use crate::client::{Client, ConnectArgs};
 use crate::cluster::Role;
 use crate::containers::{self, ContainersArgs};
 use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::evaluate::{self, EvaluateArgs};
+use crate::exception::{self, ApplyArgs, ExceptionCommand};
 use crate::exit::{self, Exit};
 use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
+use crate::judge::{self, JudgeArgs};
 use crate::label::{self, AnswerArgs, LabelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
@@ -102,10 +106,46 @@ expected       real but allowed; becomes an exception, never an example of norma
 nothing-there  nothing unusual happened; becomes a label
 unsure         looked at, and undecided
 
+After expected and nothing-there, what is like it (another replica, time, up to twice as much) is a ticket at most; a different or stronger
+case of that kind still pages. docs/alerts.md says what alike means.
+
 Examples:
   vedette answer 12 attack --kind scan
-  vedette answer 13 expected --note \"load test until Friday\"")]
+  vedette answer 13 expected --note \"load test until Friday\"
+  vedette answer 13 --undo")]
     Answer(AnswerArgs),
+    /// Show whether this installation pages and what it would have paged; say that it shall
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Show how often people were bothered, what was withheld, and how much is missed
+    #[command(after_help = "\
+Rates are per week with their Poisson interval, and say on how many days of watching they rest. The digest is what policy made a note of.
+
+Examples:
+  vedette budget
+  vedette budget --since 28d -o json | jq .pages")]
+    Budget(BudgetArgs),
+    /// Let things happen without bothering anybody
+    #[command(subcommand)]
+    Exception(ExceptionCommand),
+    /// Make the exceptions of a file those that stand, and say what they would have hidden
+    #[command(after_help = "\
+Exceptions of a file applied before that are in it no more end; those that people added stay. docs/alerts.md shows a file.
+
+Examples:
+  vedette apply exceptions.yaml --dry-run
+  vedette apply exceptions.yaml")]
+    Apply(ApplyArgs),
+    /// Judge quiet minutes drawn by chance, so that misses are seen
+    #[command(after_help = "\
+Every workload is as likely as another. Answers become labels; `vedette budget` says how many were misses, with an interval.
+
+Examples:
+  vedette judge
+  vedette judge --list --count 3
+  vedette judge 17 nothing-there
+  vedette judge 18 attack --kind mining")]
+    Judge(JudgeArgs),
     /// Ask history in SQL
     #[command(after_help = "\
 Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
@@ -236,7 +276,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The role that suffices for a command.
 fn needs(command: &Command) -> Role {
     match command {
-        Command::Answer(_) => Role::Operator,
+        Command::Answer(_) | Command::Judge(_) => Role::Operator,
+        Command::Alerts(command) if command.writes() => Role::Operator,
+        Command::Exception(command) if command.writes() => Role::Operator,
+        Command::Apply(_) => Role::Operator,
         Command::Label(command) if command.writes() => Role::Operator,
         Command::Export(_) | Command::Replay(_) => Role::Admin,
         _ => Role::Viewer,
@@ -258,6 +301,11 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,
+        Command::Alerts(command) => alerts::run(command, client, output, now.as_millisecond()).await,
+        Command::Budget(args) => budget::run(args, client, output, now).await,
+        Command::Exception(command) => exception::run(command, client, output, now).await,
+        Command::Apply(args) => exception::apply(args, client, output, now).await,
+        Command::Judge(args) => judge::run(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,

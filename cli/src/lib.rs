@@ -8,11 +8,15 @@ pub mod client;
 pub mod cluster;
 pub mod settings;
 
+mod alerts;
+mod budget;
 mod containers;
 mod crosscheck;
+mod exception;
 mod explain;
 pub mod export;
 mod incidents;
+mod judge;
 mod label;
 mod query;
 mod status;

@@ -24,6 +24,7 @@ mod fold;
 mod incident;
 mod judge;
 mod pods;
+pub mod policy;
 mod prior;
 mod processes;
 mod restore;

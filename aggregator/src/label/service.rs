@@ -10,7 +10,7 @@ use vedette_proto::v1::{
 
 use super::check;
 use crate::{
-    Shared,
+    Shared, policy,
     store::{LabelFilter, NewAnswer, StoreError, now_unix_ms},
 };
 
@@ -36,8 +36,11 @@ impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Missing { .. } => Self::not_found(message),
-            StoreError::AlreadyRetracted { .. } | StoreError::IsRetraction { .. } => Self::failed_precondition(message),
+            StoreError::Missing { .. } | StoreError::NoSuch { .. } | StoreError::NoAnswer { .. } => Self::not_found(message),
+            StoreError::Exists { .. } => Self::already_exists(message),
+            StoreError::AlreadyRetracted { .. } | StoreError::IsRetraction { .. } | StoreError::AlreadyJudged { .. } => {
+                Self::failed_precondition(message)
+            }
             StoreError::Full { .. } => Self::resource_exhausted(message),
             StoreError::Sqlite { .. } | StoreError::Read { .. } => {
                 warn!(%error, "the store failed");
@@ -105,7 +108,9 @@ impl v1::label_service_server::LabelService for LabelService {
         let missing = || Status::from(StoreError::Missing { what: "incident", id: request.incident_id });
         let incident = self.shared.store.incident(request.incident_id).await?.ok_or_else(missing)?.incident;
 
-        let labels = implied_labels(&incident, &request, now_unix_ms());
+        let now = now_unix_ms();
+        let labels = implied_labels(&incident, &request, now);
+        let exception = policy::from_answer(&self.shared, &incident, request.answer(), &request.author, &request.note, now);
         let answer = NewAnswer {
             incident_id: request.incident_id,
             answer: request.answer(),
@@ -113,8 +118,11 @@ impl v1::label_service_server::LabelService for LabelService {
             author: &request.author,
             note: &request.note,
             labels: &labels,
+            incident: &incident,
+            exception,
         };
         let (id, label_id) = self.shared.store.add_answer(&answer).await?;
+        self.shared.policy.reload(now).await?;
         let detail = format!("incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
         self.shared.store.audit(&request.author, "answer", detail.trim_end()).await?;
         let incident = Incident { answer: request.answer, ..incident };

@@ -116,6 +116,9 @@ impl Which {
                 ("origin", Text),
                 ("summary", Text),
                 ("evidence", Text),
+                ("asked_severity", Text),
+                ("withheld", Text),
+                ("withheld_by", Text),
             ],
             Self::Labels => &[
                 ("id", Count),
@@ -147,6 +150,7 @@ impl Which {
                 ("note", Text),
                 ("time", Instant),
                 ("label_id", Count),
+                ("undone", Instant),
             ],
             Self::Containers => &[
                 ("cluster", Text),
@@ -222,6 +226,7 @@ impl Which {
                 for (incident, label, answer) in shared.store.all_answers(MAX_ROWS as u64).await.map_err(external)? {
                     sheet.row().count(answer.id).count(incident).text(answer.answer().word()).text(answer.kind().word());
                     sheet.text(&answer.author).text(&answer.note).instant(answer.unix_ms).some_count((label > 0).then_some(label));
+                    sheet.instant(answer.undone_unix_ms);
                 }
             }
             Self::Containers => add_containers(&mut sheet, shared),
@@ -256,7 +261,8 @@ fn add_incident(sheet: &mut Sheet, incident: &v1::Incident) {
     sheet.instant(incident.updated_unix_ms).instant(incident.resolved_unix_ms).number(incident.peak_score);
     sheet.text(&incident.nodes.join(",")).text(&incident.pods.join(",")).text(&incident.container_ids.join(","));
     sheet.text(&incident.attack_techniques.join(",")).text(incident.answer().word()).text(incident.origin().word());
-    sheet.text(&incident.summary).text(&evidence.join("; "));
+    sheet.text(&incident.summary).text(&evidence.join("; ")).text(incident.asked_severity().word());
+    sheet.text(incident.withheld().word()).text(&incident.withheld_by);
 }
 
 fn add_label(sheet: &mut Sheet, label: &v1::Label) {
