@@ -51,7 +51,8 @@ impl OpenIncidents {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let named: BTreeSet<&String> = open.values().map(|(namespace, _)| namespace).collect();
         let named: BTreeSet<&String> = named.into_iter().take(MAX_NAMESPACES).collect();
-        let mut counts = BTreeMap::new();
+        // Nodes, which have no namespace, are always there: a rule needs a zero to compare.
+        let mut counts: BTreeMap<_, _> = Severity::WORDS.iter().map(|severity| ((String::new(), severity.word()), 0)).collect();
         for (namespace, severity) in open.values() {
             let shown = if named.contains(namespace) { namespace.as_str() } else { OTHERS };
             *counts.entry((shown.to_owned(), severity.word())).or_insert(0) += 1;
