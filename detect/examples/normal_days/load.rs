@@ -82,6 +82,8 @@ pub struct Worker {
     /// A burst, checkpoint or computation lasts until then, seconds.
     busy_until: i64,
     next_busy: i64,
+    /// Its CPU time is so many times as much as its work explains.
+    pub cpu_times: f64,
     born: i64,
     slow: Load,
     slow_s: i64,
@@ -99,7 +101,19 @@ impl Worker {
     pub fn new(work: Work, size: f64, mut chance: Chance, second: i64) -> Self {
         let slow_s = (chance.share() * 5.0) as i64;
         let next_busy = second + chance.between(60.0, 900.0) as i64;
-        Self { work, size, chance, wander: 0.0, busy_until: 0, next_busy, born: second, slow: Load::default(), slow_s, rare_s: 0 }
+        Self {
+            work,
+            size,
+            chance,
+            wander: 0.0,
+            busy_until: 0,
+            next_busy,
+            cpu_times: 1.0,
+            born: second,
+            slow: Load::default(),
+            slow_s,
+            rare_s: 0,
+        }
     }
 
     /// Whether it computes, bursts or writes now; begins and ends that.
@@ -158,6 +172,7 @@ impl Worker {
                 }
             }
         };
+        load.cpu *= self.cpu_times;
         if age < 12.0 && self.work != Work::Job {
             // Starting up is work too: reading code, warming up, connecting.
             load.cpu += 0.6;
