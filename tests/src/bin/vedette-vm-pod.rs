@@ -80,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
 
     // What comes now is counted from zero.
     let target = format!("{}:8080", web.network.address);
-    let miner = start(&site, "miner", &[&["hash", "--duty-pct", "30", "--seconds", "600"]]).await;
+    let miner = start(&site, "miner", &[&["hash", "--duty-pct", "20", "--seconds", "600"]]).await;
     let visitor = start(&site, "visitor", &[&["load", "--target", &target, "--rate", "10", "--seconds", "600"]]).await;
     let fail: &[&str] = &["fail", "--after-ms", "2500"];
     let crashy = start(&site, "crashy", &[fail, fail, &["idle", "--seconds", "600"]]).await;
