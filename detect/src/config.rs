@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Namespaces;
+
 /// Limits and delays of detection. Thresholds of single signatures are in `signature.rs`: they are stated, not tuned per site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub silence_page_seconds: u32,
     /// Seconds after the start of the aggregator in which silence says nothing.
     pub silence_start_grace_seconds: u32,
+    /// How loudly incidents of a namespace may speak, by its name or a pattern.
+    pub namespaces: Namespaces,
 }
 
 impl Default for Config {
@@ -44,6 +48,7 @@ impl Default for Config {
             silence_ticket_seconds: 25,
             silence_page_seconds: 90,
             silence_start_grace_seconds: 60,
+            namespaces: Namespaces::default(),
         }
     }
 }
@@ -57,6 +62,12 @@ pub enum ConfigError {
     /// The page would come before the ticket.
     #[error("detect.silence_page_seconds must not be below detect.silence_ticket_seconds")]
     PageBeforeTicket,
+    /// A pattern that no namespace can match.
+    #[error("detect.namespaces: {0:?} is not 1 to 63 characters of a-z 0-9 - *")]
+    Namespace(String),
+    /// More patterns than are allowed.
+    #[error("detect.namespaces: more than {0} patterns")]
+    ManyNamespaces(usize),
 }
 
 impl Config {
@@ -81,6 +92,6 @@ impl Config {
         if self.silence_page_seconds < self.silence_ticket_seconds {
             return Err(ConfigError::PageBeforeTicket);
         }
-        Ok(())
+        self.namespaces.check()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use vedette_proto::v1::{self, Origin};
 
-use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior, rollout::HoldOffs};
+use crate::{SubjectKey, baseline::Baseline, container::Container, namespaces::Profile, pods::Pod, prior::Prior, rollout::HoldOffs};
 
 /// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
 #[derive(Default)]
@@ -115,6 +115,8 @@ pub struct Workload {
     pub crowds: bool,
     /// Processes in another network namespace than their pod's belong to its normal.
     pub leaves_network: bool,
+    /// How loudly it may speak.
+    pub profile: Profile,
     /// After its rollouts.
     pub hold_offs: HoldOffs,
     /// What processes did that is new, with its event time; evidence for a while.
@@ -263,6 +265,7 @@ impl Fleet {
         node: u32,
         name: &v1::Workload,
         limit: usize,
+        profile: impl FnOnce() -> Profile,
         keep: impl Fn(u32) -> bool,
     ) -> Option<(u32, usize)> {
         if let Some(&found) = self.workload_of.get(name) {
@@ -285,6 +288,7 @@ impl Fleet {
             capabilities: 0,
             crowds: false,
             leaves_network: false,
+            profile: profile(),
             hold_offs: HoldOffs::default(),
             process_facts: Vec::new(),
         };

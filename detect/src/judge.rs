@@ -10,6 +10,7 @@ use crate::{
     container::{Container, Fresh, bit},
     evidence::{self, Ranked},
     fleet::{Cluster, Node, Workload},
+    namespaces::Profile,
     pods::{Pod, PodTraffic},
     signature::{SIGNATURES, Signature},
     thresholds as t,
@@ -179,10 +180,15 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
         onset_ms: if container.rising_ms == 0 { unix_ms } else { container.rising_ms },
         evidence,
         reasoning: format!(
-            "{}: {} (persistence {persistence:.2}, against {against}{})",
+            "{}: {} (persistence {persistence:.2}, against {against}{}{})",
             signature.kind.word(),
             signature.stated,
-            if view.widened { ", widened: it rolls out, and this is a ticket at most" } else { "" }
+            match (view.widened, around.workload.profile) {
+                (true, Profile::Strict) => ", widened: it rolls out",
+                (true, _) => ", widened: it rolls out, and this is a ticket at most",
+                (false, _) => "",
+            },
+            around.workload.profile.said()
         ),
     })
 }
