@@ -13,7 +13,7 @@ use vedette_range::{
     pod::{Pod, PodSpec, Program},
 };
 
-use node::Node;
+use node::{Node, pod_name};
 
 /// Ticks of one second that are waited for after the last pod came.
 const TICKS: i64 = 15;
@@ -33,6 +33,8 @@ async fn start(node: &Node, owner: &str, programs: &[&[&str]]) -> Arc<Pod> {
         }
         Program { comm: "worker".to_owned(), args }
     });
+    // The API server knows a pod before anything of it runs.
+    node.tell(&pod);
     pod.start(programs.collect()).await.unwrap();
     pod
 }
@@ -48,6 +50,10 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
     let web = start(&node, "web", &[&["web", "--address", "@self"]]).await;
     let agent = node.run_agent().await;
     node.until("the agent is ready, by the probe of its manifest", || node.probe("readinessProbe")).await;
+    // It samples without a certificate to trust, and delivers once there is one.
+    assert_eq!(node.number("select count(*) from observations").await, 0);
+    node.publish_ca(&agent);
+    node.until_sql("select count(*) from observations", |rows| rows > 0).await;
     // What comes now is counted from zero.
     let target = format!("{}:8080", web.network.address);
     let miner = start(&node, "miner", &[&["hash", "--duty-pct", "50", "--seconds", "600"]]).await;
@@ -56,6 +62,7 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
     let crashy = start(&node, "crashy", &[fail, fail, &["idle", "--seconds", "600"]]).await;
     let lives = |pod: &Pod| pod.container_ids(0, i64::MAX);
     node.until("it failed and stays", || lives(&crashy).len() == FAILURES + 1 && crashy.container_id().is_some()).await;
+    [&web, &miner, &visitor, &crashy].into_iter().for_each(|pod| node.tell(pod));
     let last = crashy.container_id().unwrap();
     node.until_sql(&format!("select count(*) from observations where container_id = '{last}'"), |rows| rows >= TICKS).await;
 
@@ -84,7 +91,7 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
         }
     }
     assert!(seen.contains(&format!("{} {}", agent.uid, agent.container)), "itself is missing in {seen:?}");
-    // Its own name comes from the API server, the others' from the range.
+    // Every name comes from the API server.
     let own = node
         .texts(&format!(
             "select distinct namespace || ' ' || owner_kind || ' ' || owner_name || ' ' || pod_name from observations where pod_uid = '{}'",
@@ -92,14 +99,34 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
         ))
         .await;
     assert_eq!(own, ["vedette-agent DaemonSet vedette-agent vedette-agent-x7k2p"]);
-    let named = node.texts(&format!("select distinct owner_name from observations where pod_uid = '{}'", visitor.uid)).await;
-    assert_eq!(named, ["visitor"]);
+    for pod in [&web, &miner, &visitor, &crashy] {
+        let newest = format!(
+            "select namespace || ' ' || owner_kind || ' ' || owner_name || ' ' || pod_name || ' ' || container_name from observations where \
+             pod_uid = '{}' order by time desc limit 1",
+            pod.uid
+        );
+        let owner = &pod.spec.owner_name;
+        assert_eq!(node.texts(&newest).await, [format!("shop Deployment {owner} {} {owner}", pod_name(pod))]);
+    }
+    let strangers = format!(
+        "select distinct cgroup from observations where cgroup like '%vedette-test-pod-{}/%' and namespace not in ('shop', 'vedette-agent')",
+        std::process::id()
+    );
+    assert_eq!(node.texts(&strangers).await, Vec::<String>::new(), "rows that no pod of the API server has");
+    assert_eq!(node.number("select count(*) from incidents where effect like '%no API object claims%'").await, 0);
     assert_eq!(node.number(&format!("select sum(restarts) from observations where pod_uid = '{}'", crashy.uid)).await, FAILURES as i64);
     // What was last counted is at most a tick and a half old, and half of one core makes half of that.
     let cpu = node.number(&format!("select sum(cpu_usage_us) from observations where pod_uid = '{}'", miner.uid)).await;
     assert!((cpu_before - 1_500_000..=cpu_after).contains(&cpu), "{cpu} us, the kernel says {cpu_before} to {cpu_after}");
     let rx = node.number(&format!("select sum(net_rx_bytes) from observations where pod_uid = '{}'", web.uid)).await;
     assert!((rx_before * 8 / 10..=rx_after).contains(&rx), "{rx} bytes, the kernel says {rx_before} to {rx_after}");
+    // What the visitor sent is what the web received; a frame more or less, and a tick.
+    let sent = node.number(&format!("select sum(net_tx_bytes) from observations where pod_uid = '{}'", visitor.uid)).await;
+    assert!((rx * 7 / 10..=rx * 13 / 10).contains(&sent), "the visitor sent {sent} bytes, the web received {rx}");
+    // Half of a core at most: it rests every other moment.
+    let duty = node.number(&format!("select sum(cpu_usage_us) * 100 / sum(interval_us) from observations where pod_uid = '{}'", miner.uid));
+    let duty = duty.await;
+    assert!((1..=60).contains(&duty), "{duty} % of a core");
     let requests = node.number(&format!("select sum(tcp_passive_opens) from observations where pod_uid = '{}'", web.uid)).await;
     assert!(requests > 0, "nobody visited");
     let memory =

@@ -17,7 +17,7 @@ use vedette_range::{
     guard::Net,
     home::Home,
     network::{Network, PodNetwork},
-    pod::Site,
+    pod::{self, Pod, Site},
     runtime::{
         Backend, PodPlace, Runtime,
         containerd::{
@@ -67,6 +67,8 @@ pub struct AgentPod {
     sandbox: String,
     place: PodPlace,
     log: PathBuf,
+    /// The volume of the CA, outside of the container.
+    ca: PathBuf,
 }
 
 /// A node: a site of the range, an aggregator beside it, and a stand-in for the API server that the aggregator asks.
@@ -97,22 +99,57 @@ impl Node {
         let network = Network::create(Net::slash24(Ipv4Addr::new(10, 213, 11, 0))).await.unwrap();
         let (station, place) = (network.pod().await.unwrap(), network.pod().await.unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let identities = Some(Mutex::new(fs::File::create(folder.path().join("identity.jsonl")).unwrap()));
         let socket = home.dir().join("cri.sock");
         let channel = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().connect_lazy();
         let image = build_image(&programs, folder.path());
         import(&socket, &image, ImageServiceClient::new(channel.clone())).await;
 
         serve_names(&station);
-        let identity_file = folder.path().join("identity.jsonl");
-        let station = Station::start(folder.path(), station, |kubeconfig| settings(&identity_file, kubeconfig)).await.unwrap();
+        let station = Station::start(folder.path(), station, settings).await.unwrap();
+        station.server.set("nodes", json!({"metadata": {"name": NODE, "uid": "node-7"}}));
         let schedule = Mutex::new(Schedule::default());
-        let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) });
+        let site = Arc::new(Site { cgroups, network, home, runtime, identities: None, schedule, backoff: Duration::from_secs(1) });
         let runtime = RuntimeServiceClient::new(channel);
         Some(Self { site, station, place, runtime, folder })
     }
 
-    /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there.
+    /// Tells the API server of a pod of the range, as a Deployment's controllers and its kubelet would: whose it is, and its container now.
+    pub fn tell(&self, pod: &Pod) {
+        let owner = &pod.spec.owner_name;
+        let set = format!("{owner}-5f7d9c");
+        let by = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("uid-of-{kind}-{name}"), "controller": true}]);
+        let namespace = pod::NAMESPACE;
+        let metadata = json!({"namespace": namespace, "name": set, "uid": format!("uid-of-ReplicaSet-{set}"), "ownerReferences": by("Deployment", owner)});
+        self.station.server.set("replicasets", json!({"metadata": metadata}));
+        let restarts = pod.container_ids(0, i64::MAX).len().saturating_sub(1);
+        let statuses: Vec<Value> = pod
+            .container_id()
+            .map(|id| {
+                json!({
+                    "name": owner, "image": "vedette-range", "imageID": "", "ready": true, "restartCount": restarts,
+                    "containerID": format!("containerd://{id}"),
+                })
+            })
+            .into_iter()
+            .collect();
+        let name = pod_name(pod);
+        self.station.server.set(
+            "pods",
+            json!({
+                "metadata": {"namespace": namespace, "name": name, "uid": pod.uid, "ownerReferences": by("ReplicaSet", &set)},
+                "spec": {"nodeName": NODE, "containers": [{"name": owner, "image": "vedette-range"}]},
+                "status": {"containerStatuses": statuses},
+            }),
+        );
+    }
+
+    /// Puts the CA's certificate into the agent's volume, as a kubelet does once it is in the ConfigMap.
+    pub fn publish_ca(&self, agent: &AgentPod) {
+        let file = agent.ca.join("ca.crt");
+        fs::write(&file, self.station.ca().unwrap()).unwrap();
+    }
+
+    /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there, but for the CA, which comes later.
     pub async fn run_agent(&self) -> AgentPod {
         let (pod, home) = (agent_pod(), self.site.home.dir());
         let (uid, name) = ("6c1b7a0e-98c2-4d53-9d0a-52a6a17d7a10".to_owned(), "vedette-agent-x7k2p".to_owned());
@@ -127,10 +164,9 @@ impl Node {
             seconds: 3_600,
             pod: Some((&name, &uid)),
         });
-        let ca = self.station.ca().unwrap();
         let settings = object("ConfigMap", "vedette-agent-");
         let settings = settings["data"]["agent.toml"].as_str().unwrap();
-        let files = [("config", "agent.toml", settings), ("ca", "ca.crt", &ca), ("token", "token", &token)];
+        let files = [("config", "agent.toml", settings), ("token", "token", &token)];
         let volumes = Volumes::make(&pod, &home.join("work/agent"), &files);
         let place = PodPlace {
             uid: uid.clone(),
@@ -154,7 +190,7 @@ impl Node {
         let request = v1::CreateContainerRequest { pod_sandbox_id: sandbox.clone(), config: Some(container), sandbox_config: Some(config) };
         let container = runtime.create_container(request).await.unwrap().into_inner().container_id;
         runtime.start_container(v1::StartContainerRequest { container_id: container.clone() }).await.unwrap();
-        AgentPod { uid, container, sandbox, place, log }
+        AgentPod { uid, container, sandbox, place, log, ca: volumes.place("ca").to_owned() }
     }
 
     /// Whether a probe of the manifest succeeds now.
@@ -298,12 +334,16 @@ fn serve_names(station: &PodNetwork) {
     std::thread::spawn(move || name_server::serve(&socket, AGGREGATOR, address));
 }
 
-/// The configuration of the aggregator's manifest, but for where identities and the API server are.
-fn settings(identities: &Path, kubeconfig: &Path) -> String {
+/// The name of a pod of the range.
+pub fn pod_name(pod: &Pod) -> String {
+    format!("{}-5f7d9c-{}", pod.spec.owner_name, &pod.uid[..5])
+}
+
+/// The configuration of the aggregator's manifest, but for where the API server is.
+fn settings(kubeconfig: &Path) -> String {
     let settings = object("ConfigMap", "vedette-aggregator-");
     let text = settings["data"]["aggregator.toml"].as_str().unwrap();
     let watched = "[kubernetes]\n";
     assert!(text.contains(watched), "{text}");
-    let text = text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"));
-    format!("{text}\n[identity]\nfile = {identities:?}\n")
+    text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"))
 }
