@@ -10,6 +10,8 @@ use prometheus_client::{
 use vedette_detect::Stats;
 use vedette_proto::v1::Severity;
 
+use crate::events;
+
 /// Why a message or call was refused. Prints its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
@@ -123,6 +125,11 @@ struct SeverityLabel {
     severity: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 /// What the detector last said of itself.
 #[derive(Debug, Default)]
 struct DetectorCounts {
@@ -176,6 +183,9 @@ pub struct Counters {
     pub hold_offs: Counter,
     /// Pods known from the API server.
     pub known_pods: Gauge,
+    /// Nodes of the API server on which no agent was heard for minutes.
+    pub nodes_without_agent: Gauge,
+    events: Family<OutcomeLabel, Counter>,
     detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
@@ -210,6 +220,17 @@ impl Counters {
         for (counter, count) in counts {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
+    }
+
+    /// Counts incidents that were to be told as Kubernetes Events.
+    pub fn events_told(&self, outcome: events::Outcome, count: u64) {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc_by(count);
+    }
+
+    /// How many of them came to this.
+    #[must_use]
+    pub fn events_count(&self, outcome: events::Outcome) -> u64 {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).get()
     }
 
     /// Counts an incident that opened.
@@ -257,6 +278,12 @@ impl Counters {
             self.hold_offs.clone(),
         );
         registry.register("known_pods", "Pods known from the API server", self.known_pods.clone());
+        registry.register(
+            "nodes_without_agent",
+            "Nodes of the API server on which no agent was heard for 5 minutes",
+            self.nodes_without_agent.clone(),
+        );
+        registry.register("events", "Incidents to be told as Kubernetes Events, by what became of it", self.events.clone());
         let of = &self.detector;
         registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());
         registry.register("detector_workloads", "Workloads that the detector knows", of.workloads.clone());
@@ -267,6 +294,9 @@ impl Counters {
         registry.register("detector_incidents_refused", "Incidents not opened because of a limit", of.incidents_refused.clone());
         for reason in Refusal::ALL {
             let _ = self.refused.get_or_create(&ReasonLabel { reason });
+        }
+        for outcome in events::Outcome::ALL {
+            let _ = self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() });
         }
     }
 }

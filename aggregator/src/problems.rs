@@ -27,6 +27,12 @@ pub enum Source {
     ApiServer,
     /// The CA's certificate cannot be published.
     Publishing,
+    /// Nodes that no agent watches.
+    Agents,
+    /// Kubernetes Events cannot be created.
+    Events,
+    /// Kubernetes Events were left out: too many at once.
+    EventsDropped,
     /// The detector met a limit and does not judge everything.
     Detector,
 }

@@ -23,13 +23,14 @@ use crate::{
     config::ConfigError,
     counters::Counters,
     data_dir::{DataDir, DataDirError},
+    events::Events,
     fleet::{Fleet, Limits},
     http::Pages,
     identity::Identity,
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    maintain, pipeline,
+    listen, maintain, pipeline,
     problems::{Problems, Source},
     publish,
     roll::Roll,
@@ -126,8 +127,8 @@ pub struct Aggregator {
 pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     config.check()?;
     config.detect.check()?;
-    let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
-    let (http, http_address) = listen("http.listen", config.http.listen).await?;
+    let (grpc, grpc_address) = listener("grpc.listen", config.grpc.listen).await?;
+    let (http, http_address) = listener("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let tokens = Tokens::open(data_dir.path())?;
     let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
@@ -163,6 +164,10 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (stop, stopping) = watch::channel(false);
     let roll = tokio::spawn(roll.run(stopping.clone()));
     let (kubernetes, watches) = client.as_ref().map(|client| watches(&config, client, &shared, &stopping)).unzip();
+    let told = client.clone().zip(kubernetes.clone()).filter(|_| config.kubernetes.events).map(|(client, kubernetes)| {
+        // Listening begins before the first incident can open.
+        tokio::spawn(Events::new(client, kubernetes, &shared, &open).run(shared.changes.subscribe(), stopping.clone()))
+    });
     let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
 
     let door = Arc::new(Door {
@@ -182,6 +187,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
     ];
     tasks.extend(watches.into_iter().flatten());
+    tasks.extend(told);
     if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
         let at = config.tls.ca_config_map.clone();
         let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
@@ -244,9 +250,9 @@ fn authority(config: &Config, tokens: Tokens, client: Option<&kube::Client>, sha
     Arc::new(Auth::new(tokens, reviews, Arc::clone(&shared.counters)))
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listener(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let fail = |error| StartError::Listen { key, address, error };
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let listener = listen::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((listener, address))
 }
