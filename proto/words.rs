@@ -65,7 +65,7 @@ words!(Family {
 });
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
 words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", Accepted "accepted", });
-words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
+words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", NoAgent "no_agent", });
 words!(CrossCheckMetric {
     Cpu "cpu",
     WorkingSet "working_set",

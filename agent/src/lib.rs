@@ -11,6 +11,7 @@ pub mod files;
 pub mod glob;
 pub mod hierarchy;
 pub mod http;
+mod listen;
 pub mod metrics;
 pub mod name;
 pub mod network;

@@ -15,6 +15,8 @@ use vedette_proto::v1::{Label, LabelSource, Severity, Withheld};
 
 use crate::gauges::OpenIncidents;
 
+use crate::events;
+
 /// Why a message or call was refused. Prints its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
@@ -138,6 +140,11 @@ struct SourceLabel {
     source: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 /// What the detector last said of itself.
 #[derive(Debug, Default)]
 struct DetectorCounts {
@@ -199,6 +206,9 @@ pub struct Counters {
     pub received: crate::receive::Counts,
     /// How notifying goes.
     pub notify: crate::notify::Counts,
+    /// Nodes of the API server on which no agent was heard for minutes.
+    pub nodes_without_agent: Gauge,
+    events: Family<OutcomeLabel, Counter>,
     detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
     labels_added: Family<SourceLabel, Counter>,
@@ -242,6 +252,17 @@ impl Counters {
         for label in labels {
             self.labels_added.get_or_create(&SourceLabel { source: label.source().word() }).inc();
         }
+    }
+
+    /// Counts incidents that were to be told as Kubernetes Events.
+    pub fn events_told(&self, outcome: events::Outcome, count: u64) {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc_by(count);
+    }
+
+    /// How many of them came to this.
+    #[must_use]
+    pub fn events_count(&self, outcome: events::Outcome) -> u64 {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).get()
     }
 
     /// Counts an incident that opened.
@@ -302,6 +323,12 @@ impl Counters {
         self.received.register(registry);
         let help = "Time that judging observations took";
         registry.register_with_unit("detection", help, Unit::Seconds, self.detection.clone());
+        registry.register(
+            "nodes_without_agent",
+            "Nodes of the API server on which no agent was heard for 5 minutes",
+            self.nodes_without_agent.clone(),
+        );
+        registry.register("events", "Incidents to be told as Kubernetes Events, by what became of it", self.events.clone());
         let of = &self.detector;
         registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());
         registry.register("detector_workloads", "Workloads that the detector knows", of.workloads.clone());
@@ -319,6 +346,9 @@ impl Counters {
         }
         for reason in Refusal::ALL {
             let _ = self.refused.get_or_create(&ReasonLabel { reason });
+        }
+        for outcome in events::Outcome::ALL {
+            let _ = self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() });
         }
     }
 }

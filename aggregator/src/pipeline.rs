@@ -1,7 +1,7 @@
 //! The one task that owns the detector: names rows, scores them, hands them on to be kept, and tells of incidents.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +33,11 @@ const CLAIM_TICKS: u64 = 5;
 const UNCLAIMED_MS: i64 = 60_000;
 /// Nodes named in the problem about claims.
 const LIARS_LISTED: usize = 3;
+
+/// A node of the API server on which no agent was heard for so long has none.
+const AGENTLESS_MS: i64 = 300_000;
+/// Nodes named in the problem about them.
+const AGENTLESS_LISTED: usize = 5;
 
 /// A node unheard for this long has probably been replaced: its containers make room for others.
 const FORGOTTEN_MS: i64 = 3_600_000;
@@ -394,6 +399,7 @@ impl Pipeline {
         self.hand_on_memory();
         if ticks.is_multiple_of(CLAIM_TICKS) {
             self.claims(now_unix_ms);
+            self.agentless(now_unix_ms);
         }
         if ticks.is_multiple_of(BASELINE_TICKS) {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
@@ -576,6 +582,37 @@ impl Pipeline {
             true => self.problems.clear(Source::Claims),
             false => self.problems.state(Source::Claims, lines.join("; ")),
         }
+    }
+
+    /// Nodes that the API server lists and no agent watches: what happens there is not seen. The DaemonSet tolerates every taint, so none is excused.
+    fn agentless(&self, now_unix_ms: i64) {
+        let before_unix_ms = now_unix_ms - AGENTLESS_MS;
+        // Who just began to listen heard nobody because of that.
+        let Some(kubernetes) = self.identity.kubernetes().filter(|_| self.hearing_unix_ms <= before_unix_ms) else { return };
+        let Some(nodes) = kubernetes.nodes_before(before_unix_ms) else { return };
+        let own = |node: &v1::Node| (node.cluster == *self.cluster).then(|| (node.name.clone(), node.last_heard_unix_ms > before_unix_ms));
+        let agents: HashMap<String, bool> = self.fleet.presence(|node, _, _, _| own(node)).into_iter().flatten().collect();
+        // Agents may be named otherwise than their nodes; then nothing can be said.
+        let comparable = agents.is_empty() || nodes.iter().any(|name| agents.contains_key(&**name));
+        let missing = |name: &&Arc<str>| comparable && !agents.get(&***name).copied().unwrap_or(false);
+        let missing: BTreeSet<String> = nodes.iter().filter(missing).map(|name| (**name).to_owned()).collect();
+        self.counters.nodes_without_agent.set(missing.len() as i64);
+        if missing.is_empty() {
+            self.problems.clear(Source::Agents);
+        } else {
+            let named: Vec<&str> = missing.iter().take(AGENTLESS_LISTED).map(String::as_str).collect();
+            let more = missing.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let line = format!(
+                "no agent heard for {} minutes on {} of {} nodes: {}{more}",
+                AGENTLESS_MS / 60_000,
+                missing.len(),
+                nodes.len(),
+                named.join(", ")
+            );
+            self.problems.state(Source::Agents, line);
+        }
+        self.fleet.set_without_agent(missing);
     }
 }
 

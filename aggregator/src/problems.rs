@@ -33,6 +33,12 @@ pub enum Source {
     Publishing,
     /// Somebody cannot be notified.
     Notify,
+    /// Nodes that no agent watches.
+    Agents,
+    /// Kubernetes Events cannot be created.
+    Events,
+    /// Kubernetes Events were left out: too many at once.
+    EventsDropped,
     /// The detector met a limit and does not judge everything.
     Detector,
 }

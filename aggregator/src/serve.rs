@@ -23,6 +23,7 @@ use crate::{
     config::ConfigError,
     counters::Counters,
     data_dir::{DataDir, DataDirError},
+    events::Events,
     fleet::{Fleet, Limits},
     gauges::Gauges,
     http::Pages,
@@ -30,7 +31,7 @@ use crate::{
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    maintain, notify, pipeline,
+    listen, maintain, notify, pipeline,
     policy::{self, Desk},
     problems::{Problems, Source},
     publish, receive,
@@ -168,8 +169,8 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     config.check()?;
     config.detect.check()?;
     config.policy.check()?;
-    let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
-    let (http, http_address) = listen("http.listen", config.http.listen).await?;
+    let (grpc, grpc_address) = listener("grpc.listen", config.grpc.listen).await?;
+    let (http, http_address) = listener("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let tokens = Tokens::open(data_dir.path())?;
     let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
@@ -214,6 +215,10 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (kubernetes, watches) = client.as_ref().map(|client| watches(&config, client, &shared, &stopping)).unzip();
     // Before the first change: what is open is told again as it was.
     let notifying = notify::start(&config.notify, &shared, &stopping).await?;
+    let told = client.clone().zip(kubernetes.clone()).filter(|_| config.kubernetes.events).map(|(client, kubernetes)| {
+        // Listening begins before the first incident can open.
+        tokio::spawn(Events::new(client, kubernetes, &shared, &open).run(shared.changes.subscribe(), stopping.clone()))
+    });
     let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
 
     let door = Arc::new(Door {
@@ -235,6 +240,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     ];
     tasks.extend(watches.into_iter().flatten());
     tasks.extend(notifying);
+    tasks.extend(told);
     if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
         let at = config.tls.ca_config_map.clone();
         let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
@@ -306,9 +312,9 @@ fn authority(config: &Config, tokens: Tokens, client: Option<&kube::Client>, sha
     Arc::new(Auth::new(tokens, reviews, Arc::clone(&shared.counters)))
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listener(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let fail = |error| StartError::Listen { key, address, error };
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let listener = listen::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((listener, address))
 }

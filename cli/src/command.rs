@@ -171,7 +171,7 @@ Example:
     Accept(AcceptArgs),
     /// Ask history in SQL
     #[command(after_help = "\
-Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
+Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, audit, gaps. Read-only.
 
 Examples:
   vedette query 'select * from observations limit 1'

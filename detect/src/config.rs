@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::shipped;
+use crate::{Namespaces, shipped};
 
 /// Limits and delays of detection. Thresholds of single signatures are in `signature.rs`: they are stated, not tuned per site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct Config {
     pub model: String,
     /// Public keys (64 hexadecimal digits each) whose models are trusted besides that of the shipped one.
     pub model_keys: Vec<String>,
+    /// How loudly incidents of a namespace may speak, by its name or a pattern.
+    pub namespaces: Namespaces,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             silence_start_grace_seconds: 60,
             model: "shipped".to_owned(),
             model_keys: Vec::new(),
+            namespaces: Namespaces::default(),
         }
     }
 }
@@ -68,6 +71,12 @@ pub enum ConfigError {
     /// No key.
     #[error("detect.model_keys has {0:?}, which is not 64 hexadecimal digits")]
     Key(String),
+    /// A pattern that no namespace can match.
+    #[error("detect.namespaces: {0:?} is not 1 to 63 characters of a-z 0-9 - *")]
+    Namespace(String),
+    /// More patterns than are allowed.
+    #[error("detect.namespaces: more than {0} patterns")]
+    ManyNamespaces(usize),
 }
 
 impl Config {
@@ -92,7 +101,8 @@ impl Config {
         if self.silence_page_seconds < self.silence_ticket_seconds {
             return Err(ConfigError::PageBeforeTicket);
         }
-        self.trusted().map(|_| ())
+        self.trusted()?;
+        self.namespaces.check()
     }
 
     /// All public keys whose models are trusted.

@@ -383,8 +383,8 @@ impl Detector {
 
     pub(crate) fn workload(&mut self, cluster: u32, node: u32, name: &v1::Workload) -> Option<u32> {
         let incidents = &self.incidents;
-        let limit = self.config.max_workloads;
-        let (place, evicted) = self.fleet.workload(cluster, node, name, limit, |workload| incidents.is_open(workload))?;
+        let (limit, profile) = (self.config.max_workloads, || self.config.namespaces.of(&name.namespace));
+        let (place, evicted) = self.fleet.workload(cluster, node, name, limit, profile, |workload| incidents.is_open(workload))?;
         self.stats.workloads_evicted += evicted as u64;
         Some(place)
     }
@@ -456,7 +456,7 @@ impl Detector {
             most: rollout::most(workload, most, unix_ms),
             onset_ms: fact.onset_ms,
             evidence,
-            reasoning: fact.reasoning.to_owned(),
+            reasoning: format!("{}{}", fact.reasoning, workload.profile.said()),
             quiet_ms: fact.quiet_ms.unwrap_or(i64::from(self.config.resolve_after_seconds) * 1_000),
             ..report(&self.fleet, container, origin, unix_ms)
         });

@@ -13,6 +13,7 @@ use crate::{
     candidate::Candidate,
     container::Container,
     course::Course,
+    namespaces::Profile,
     pods::Pod,
     prior::Priors,
     residual::Residual,
@@ -158,6 +159,8 @@ pub struct Workload {
     pub crowds: bool,
     /// Processes in another network namespace than their pod's belong to its normal.
     pub leaves_network: bool,
+    /// How loudly it may speak.
+    pub profile: Profile,
     /// After its rollouts.
     pub hold_offs: HoldOffs,
     /// What processes did that is new, with its event time; evidence for a while.
@@ -331,6 +334,7 @@ impl Fleet {
         node: u32,
         name: &v1::Workload,
         limit: usize,
+        profile: impl FnOnce() -> Profile,
         keep: impl Fn(u32) -> bool,
     ) -> Option<(u32, usize)> {
         if let Some(&found) = self.workload_of.get(name) {
@@ -361,6 +365,7 @@ impl Fleet {
             capabilities: 0,
             crowds: false,
             leaves_network: false,
+            profile: profile(),
             hold_offs: HoldOffs::default(),
             process_facts: Vec::new(),
         };

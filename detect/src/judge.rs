@@ -12,6 +12,7 @@ use crate::{
     course,
     evidence::{self, Ranked},
     fleet::{Cluster, Node, Workload},
+    namespaces::Profile,
     pods::{Pod, PodTraffic},
     signature::{SIGNATURES, Signature},
     thresholds as t, vector,
@@ -152,7 +153,7 @@ fn ask(container: &mut Container, around: &Surroundings<'_>, unix_ms: i64, fresh
             opinion.kind.word(),
             opinion.of_kind,
             against(&view, Feature::CpuCores),
-            widened(&view),
+            widened(&view, around.workload.profile),
         ),
     })
 }
@@ -173,8 +174,12 @@ fn against(view: &View<'_>, key: Feature) -> String {
     }
 }
 
-fn widened(view: &View<'_>) -> &'static str {
-    if view.widened { ", widened: it rolls out, and this is a ticket at most" } else { "" }
+fn widened(view: &View<'_>, profile: Profile) -> &'static str {
+    match (view.widened, profile) {
+        (true, Profile::Strict) => ", widened: it rolls out",
+        (true, _) => ", widened: it rolls out, and this is a ticket at most",
+        (false, _) => "",
+    }
 }
 
 fn view<'a>(container: &'a Container, around: &'a Surroundings<'_>, unix_ms: i64) -> View<'a> {
@@ -285,11 +290,12 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
         onset_ms: if container.rising_ms == 0 { unix_ms } else { container.rising_ms },
         evidence,
         reasoning: format!(
-            "{}: {} (persistence {persistence:.2}, {}{})",
+            "{}: {} (persistence {persistence:.2}, {}{}{})",
             signature.kind.word(),
             signature.stated,
             against(&view, signature.key),
-            widened(&view),
+            widened(&view, around.workload.profile),
+            around.workload.profile.said()
         ),
     })
 }

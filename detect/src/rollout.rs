@@ -51,9 +51,9 @@ impl HoldOffs {
     }
 }
 
-/// The highest severity of a report on a workload.
+/// The highest severity of a report on a workload, by its rollouts and its namespace.
 pub fn most(workload: &Workload, most: Severity, unix_ms: i64) -> Severity {
-    if workload.hold_offs.cover(unix_ms) { most.min(Severity::Ticket) } else { most }
+    workload.profile.most(most, workload.hold_offs.cover(unix_ms))
 }
 
 impl Detector {

@@ -1,5 +1,7 @@
 //! The RPCs of the label service.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::warn;
@@ -12,11 +14,14 @@ use vedette_proto::v1::{
 use super::check;
 use crate::{
     Shared,
+    auth::caller,
     ingest::Work,
     policy,
     store::{LabelFilter, NewAnswer, StoreError, now_unix_ms},
 };
 
+/// Most authors of one request that the audit log names.
+const MAX_CLAIMED: usize = 8;
 /// Most containers of one incident that an answer labels one by one; beyond it the workload is labelled.
 const MAX_ANSWERED_CONTAINERS: usize = 64;
 
@@ -77,12 +82,13 @@ impl From<StoreError> for Status {
 #[tonic::async_trait]
 impl v1::label_service_server::LabelService for LabelService {
     async fn add_labels(&self, request: Request<AddLabelsRequest>) -> Result<Response<AddLabelsResponse>, Status> {
+        let caller = caller(&request);
         let labels = check::labels(request.into_inner().labels, &self.shared.cluster)?;
-        let author = labels.first().map_or("", |label| &label.author).to_owned();
         let ids = self.shared.store.add_labels(&labels).await?;
         self.shared.counters.labelled(&labels);
         let span = ids.first().zip(ids.last()).map_or(String::new(), |(first, last)| format!("added labels {first} to {last}"));
-        self.shared.store.audit(&author, "label", &span).await?;
+        let claimed = claimed(&caller, labels.iter().map(|label| &*label.author));
+        self.shared.store.audit(&caller, "label", &format!("{claimed}{span}")).await?;
         Ok(Response::new(AddLabelsResponse { ids }))
     }
 
@@ -107,15 +113,19 @@ impl v1::label_service_server::LabelService for LabelService {
     }
 
     async fn retract_label(&self, request: Request<RetractLabelRequest>) -> Result<Response<RetractLabelResponse>, Status> {
+        let caller = caller(&request);
         let request = request.into_inner();
         check::author(&request.author)?;
         check::note(&request.note)?;
         let id = self.shared.store.retract_label(request.id, &request.author, &request.note).await?;
-        self.shared.store.audit(&request.author, "retract", &format!("label {} by {id}: {}", request.id, request.note)).await?;
+        let claimed = claimed(&caller, [&*request.author]);
+        let detail = format!("{claimed}label {} by {id}: {}", request.id, request.note);
+        self.shared.store.audit(&caller, "retract", &detail).await?;
         Ok(Response::new(RetractLabelResponse { id }))
     }
 
     async fn answer_incident(&self, request: Request<AnswerIncidentRequest>) -> Result<Response<AnswerIncidentResponse>, Status> {
+        let caller = caller(&request);
         let request = request.into_inner();
         if !check::known(Answer::WORDS, request.answer) {
             return Err(check::invalid("answer", "required, one of the known answers"));
@@ -148,8 +158,9 @@ impl v1::label_service_server::LabelService for LabelService {
         let (id, label_id) = self.shared.store.add_answer(&answer).await?;
         self.shared.counters.labelled(&labels);
         self.shared.policy.reload(now).await?;
-        let detail = format!("incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
-        self.shared.store.audit(&request.author, "answer", detail.trim_end()).await?;
+        let claimed = claimed(&caller, [&*request.author]);
+        let detail = format!("{claimed}incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
+        self.shared.store.audit(&caller, "answer", detail.trim_end()).await?;
         // A detector that stops needs no answers any more.
         let _ = self.tell_detector(Work::Answered(request.incident_id, request.answer())).await;
         let incident = Incident { answer: request.answer, ..incident };
@@ -157,6 +168,18 @@ impl v1::label_service_server::LabelService for LabelService {
         let _ = self.shared.changes.send(WatchIncidentsResponse { change: IncidentChange::Updated.into(), incident: Some(incident) });
         Ok(Response::new(AnswerIncidentResponse { id, label_id }))
     }
+}
+
+/// Before the detail of an audit line: in whose name the caller spoke, where that is another's. Quoted, as the names are the caller's words.
+fn claimed<'a>(caller: &str, authors: impl IntoIterator<Item = &'a str>) -> String {
+    let others: BTreeSet<&str> = authors.into_iter().filter(|author| *author != caller).collect();
+    if others.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = others.iter().take(MAX_CLAIMED).map(|author| format!("{author:?}")).collect();
+    let more = others.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("in the name of {}{more}: ", named.join(", "))
 }
 
 /// The labels that an answer implies: of the stated (or named) kind for an attack, normal for nothing there; one per container that
@@ -206,3 +229,6 @@ fn implied_labels(incident: &Incident, request: &AnswerIncidentRequest, now_unix
     };
     selectors.into_iter().map(label).collect()
 }
+
+#[cfg(test)]
+mod tests;

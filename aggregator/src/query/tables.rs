@@ -1,4 +1,4 @@
-//! The tables beside history: incidents, labels, answers, containers and nodes, read when a question scans them.
+//! The tables beside history: incidents, labels, answers, containers, nodes, comparisons and the audit log, read when a question scans them.
 
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ enum Which {
     Containers,
     Nodes,
     CrossChecks,
+    Audit,
 }
 
 /// A table that is read from the store or the fleet when it is scanned, not when a question is planned.
@@ -53,7 +54,7 @@ impl std::fmt::Debug for OnScan {
 /// # Errors
 /// A table of that name exists.
 pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
-    use Which::{Answers, Containers, CrossChecks, Incidents, Labels, Nodes};
+    use Which::{Answers, Audit, Containers, CrossChecks, Incidents, Labels, Nodes};
     for (name, which) in [
         ("incidents", Incidents),
         ("labels", Labels),
@@ -61,6 +62,7 @@ pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
         ("containers", Containers),
         ("nodes", Nodes),
         ("cross_checks", CrossChecks),
+        ("audit", Audit),
     ] {
         let schema = Sheet::new(which.columns()).schema();
         session.register_table(name, Arc::new(OnScan { which, schema, shared: shared.clone() }))?;
@@ -205,6 +207,7 @@ impl Which {
                 ("seconds", Number),
                 ("late_ms", Integer),
             ],
+            Self::Audit => &[("time", Instant), ("who", Text), ("what", Text), ("detail", Text)],
         }
     }
 
@@ -245,6 +248,11 @@ impl Which {
                     sheet.text(&workload.owner_kind).text(&workload.owner_name).text(&workload.container_name).text(&one.pod_name);
                     sheet.text(&one.container_id).text(check.metric().word()).text(check.outcome().word()).text(check.cause().word());
                     sheet.some_number(check.ours).some_number(check.theirs).some_number(check.seconds).some_integer(check.late_ms);
+                }
+            }
+            Self::Audit => {
+                for line in shared.store.audit_rows(MAX_ROWS as u32).await.map_err(external)? {
+                    sheet.row().instant(line.unix_ms).text(&line.who).text(&line.what).text(&line.detail);
                 }
             }
         }

@@ -10,6 +10,7 @@ mod failures;
 mod kinds;
 mod limits;
 mod lookalikes;
+mod namespaces;
 mod properties;
 mod restart;
 mod rollouts;

@@ -180,8 +180,12 @@ pub const START_MS: i64 = 1_700_000_000_000;
 
 impl World {
     pub fn new() -> Self {
+        Self::with_config(Config::default())
+    }
+
+    pub fn with_config(config: Config) -> Self {
         Self {
-            detector: Detector::new(Config::default(), 1),
+            detector: Detector::new(config, 1),
             now_ms: START_MS,
             changes: Vec::new(),
             tick_ms: 1_000,
