@@ -7,10 +7,10 @@ export VEDETTE_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(VEDETTE_CACHE)/target
 BINARIES := -p vedette-cli -p vedette-agent -p vedette-aggregator -p vedette-range
 
-.PHONY: help demo test bench lint format prepare vm-image images manifests recordings range-check
+.PHONY: console test-console help demo test bench lint format prepare vm-image images manifests recordings range-check evaluate model
 
 help: ## list what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## build, then show attacks being found on this machine (live as root on Linux, else a recording); ARGS="--report FILE --keep"
 	cargo build --release $(BINARIES) --bins
@@ -18,6 +18,12 @@ demo: ## build, then show attacks being found on this machine (live as root on L
 
 test: prepare vm-image ## install what the tests need where that is missing and possible, then run every test; ARGS="-E 'test(...)'"
 	scripts/run-tests $(ARGS)
+
+console: ## build the web console into console/dist, which is committed (npm; everything else builds without)
+	cd console && npm ci --no-audit --no-fund && npm run build
+
+test-console: prepare ## drive the web console in a browser; pictures of every page go to target/screenshots
+	scripts/run-tests -E 'package(vedette-tests) & binary(console)' --success-output final
 
 bench: ## run the benchmarks, write target/bench.json and print it as a table
 	scripts/run-benches $(ARGS)
@@ -42,6 +48,13 @@ manifests: prepare ## render manifests/install.yaml from manifests/base
 
 recordings: ## record the sessions of plans/sessions.yaml that are not there yet, a commit each (root, an idle machine); ARGS="--only NAME"
 	scripts/record-sessions $(ARGS)
+
+evaluate: prepare ## judge detection on recordings, on data sets of others and on made-up ordinary work, write target/evaluation.json; ARGS="seed nezha"
+	"$(VEDETTE_CACHE)/python/bin/python" scripts/evaluate $(ARGS)
+
+model: ## train the kind classifier on the recordings into detect/model, signed by ~/.config/vedette/model.key; ARGS="--seed N"
+	cargo build --release -p vedette-cli --bin vedette
+	"$(CARGO_TARGET_DIR)/release/vedette" train --recordings recordings --out detect/model/kind.vdtm $(ARGS)
 
 range-check: prepare ## what the recordings hold, whether the injection shows in them, how far attacks and twins are apart; writes docs/
 	"$(VEDETTE_CACHE)/python/bin/python" scripts/range-check $(ARGS)

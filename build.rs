@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 6] = ["types", "ingest", "label", "query", "export", "model"];
+const FILES: [&str; 8] = ["types", "ingest", "label", "query", "export", "policy", "console", "model"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/vedette");

@@ -64,6 +64,7 @@ features! {
     IoPressureRatio "io_pressure_ratio" "ratio" Disk 0.05 "time waiting for disk";
     Pids "pids" "processes" Processes 4.0 "processes";
     ChildFaultsPerSec "child_faults_per_sec" "1/s" Processes 500.0 "page faults of children that ended";
+    MemoryFileBytes "memory_file_bytes" "B" Disk 16777216.0 "pages of files in memory";
 }
 
 /// The features of one observation; NaN where a column was absent, as between two ticks of a slow tier.
@@ -126,6 +127,7 @@ impl Features {
         features.set(F::CpuPressureRatio, time(C::CpuPressureUs));
         features.set(F::MemoryWorkingSetBytes, level(C::MemoryWorkingSetBytes));
         features.set(F::MemoryAnonBytes, level(C::MemoryAnonBytes));
+        features.set(F::MemoryFileBytes, level(C::MemoryFileBytes));
         features.set(F::MemoryLimitRatio, share(level(C::MemoryWorkingSetBytes), level(C::MemoryLimitBytes)));
         features.set(F::MajorPageFaultsPerSec, rate(C::MajorPageFaults));
         features.set(F::MemoryPressureRatio, time(C::MemoryPressureUs));

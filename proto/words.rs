@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::v1::{
-    Answer, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, LabelSource, ModelState, NodeState,
-    Origin, Severity, Workload,
+    AlertState, Answer, ApplyChange, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, ExceptionSource, Family, Kind,
+    LabelSource, ModelState, NodeState, Origin, Severity, Withheld, Workload,
 };
 
 macro_rules! words {
@@ -42,6 +42,16 @@ words!(Kind {
     Unknown "unknown",
 });
 words!(Severity { Note "note", Ticket "ticket", Page "page", });
+words!(Withheld {
+    Observing "observing",
+    PageBudget "page budget",
+    TicketBudget "ticket budget",
+    Exception "exception",
+    Answered "answered",
+});
+words!(AlertState { Observing "observing", Enabled "enabled", Disabled "disabled", });
+words!(ExceptionSource { Operator "operator", File "file", Answer "answer", });
+words!(ApplyChange { Added "added", Changed "changed", Unchanged "unchanged", Removed "removed", });
 words!(Origin { Live "live", Late "late", Replay "replay", });
 words!(Family {
     Cpu "cpu",
@@ -54,9 +64,9 @@ words!(Family {
     External "external",
 });
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
-words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", });
 words!(ModelState { Idle "idle", Shadow "shadow", Serving "serving", });
-words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", });
+words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", Accepted "accepted", });
+words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", NoAgent "no_agent", });
 words!(CrossCheckMetric {
     Cpu "cpu",
     WorkingSet "working_set",

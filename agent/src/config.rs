@@ -1,7 +1,7 @@
 //! The agent's configuration: one TOML file, unknown keys are errors, the shipped `agent.toml` equals the defaults.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -105,7 +105,7 @@ pub struct UplinkConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `[::]` is every address, also where there are only those of IPv4.
     pub listen: SocketAddr,
 }
 
@@ -234,7 +234,7 @@ impl Default for UplinkConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([0, 0, 0, 0], 9_464)) }
+        Self { listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9_464)) }
     }
 }
 

@@ -144,6 +144,49 @@ fn crio_with_systemd_on_v2() {
     );
 }
 
+/// OpenShift: the image of the infra container runs `pod`, crun puts a container's processes one cgroup deeper, conmon is in the pod's slice.
+#[test]
+fn crio_of_openshift_with_crun_on_v2() {
+    let mut tree = Tree::new(true);
+    let pod = format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+    let scope = |letter: char| format!("{pod}/crio-{}.scope", id(letter));
+    tree.container(&scope('a'), "pod", None);
+    tree.container(&format!("{pod}/crio-conmon-{}.scope", id('b')), "conmon", None);
+    let nested = tree.container(&format!("{}/container", scope('b')), "app", None);
+    // The scope counts what is below it.
+    let scope_path = tree.root.path().join("sys/fs/cgroup").join(scope('b'));
+    fs::write(scope_path.join("cpu.stat"), "usage_usec 5000\nuser_usec 3000\nsystem_usec 2000\n").unwrap();
+    fs::write(scope_path.join("memory.current"), "16384\n").unwrap();
+
+    let (added, rows, first) = tree.watch(&[]);
+
+    let found: Vec<_> = added.iter().map(|added| (&*added.container_id, &*added.runtime, &*added.pod_uid, &*added.cgroup)).collect();
+    assert_eq!(found, [(&*id('b'), "cri-o", UID, &*scope('b'))], "neither the infra container nor conmon");
+    assert_eq!(first.processes.iter().map(|process| process.comm.as_str()).collect::<Vec<_>>(), ["app"], "process {nested}");
+    let row = &rows[0].1;
+    let values = [Column::CpuUsageUs, Column::MemoryCurrentBytes, Column::NetTxBytes].map(|column| row.get(column));
+    assert_eq!((rows.len(), values), (1, [Some(0), Some(16_384), Some(0)]));
+}
+
+/// CRI-O without infra containers, its default today: the pod's network is read through its first container.
+#[test]
+fn crio_without_infra_containers_on_v2() {
+    let pod = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice";
+    let scope = format!("{pod}/crio-ID.scope");
+    check(true, &[(&scope, "app", "cri-o"), (&scope, "sidecar", "cri-o")]);
+}
+
+#[test]
+fn who_calls_itself_pod_elsewhere_is_observed() {
+    let mut tree = Tree::new(true);
+    let pod = format!("kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
+    tree.container(&format!("{pod}/cri-containerd-{}.scope", id('a')), "pod", None);
+
+    let (added, ..) = tree.watch(&[]);
+
+    assert_eq!(added.iter().map(|added| added.container_id.clone()).collect::<Vec<_>>(), [id('a')]);
+}
+
 #[test]
 fn crio_with_cgroupfs_on_v1() {
     check(false, &[("kubepods/besteffort/podUID/crio-ID", "pause", "cri-o"), ("kubepods/besteffort/podUID/crio-ID", "app", "cri-o")]);

@@ -15,7 +15,7 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use config::Auth as Config;
 pub use gate::Gate;
-pub use grant::{Caller, Grant};
+pub use grant::{Caller, Grant, caller};
 pub use reviews::{Reviews, Settings};
 pub use role::{Need, Role, need};
 

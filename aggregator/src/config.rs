@@ -33,8 +33,16 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Write-ahead log, Parquet, retention. A relative `dir` is below `data_dir`.
     pub history: vedette_history::Config,
+    /// What `/metrics` tells beyond the aggregator's own state.
+    pub metrics: crate::gauges::Metrics,
+    /// Other tools' alerts.
+    pub receive: crate::receive::Receive,
+    /// Who is notified of what.
+    pub notify: crate::notify::Config,
     /// Facts, baselines, incidents.
     pub detect: vedette_detect::Config,
+    /// Budgets, and how long an installation only observes.
+    pub policy: vedette_detect::policy::Config,
 }
 
 impl Default for Config {
@@ -50,7 +58,11 @@ impl Default for Config {
             identity: Identity::default(),
             kubernetes: Kubernetes::default(),
             history: vedette_history::Config::default(),
+            metrics: crate::gauges::Metrics::default(),
+            receive: crate::receive::Receive::default(),
+            notify: crate::notify::Config::default(),
             detect: vedette_detect::Config::default(),
+            policy: vedette_detect::policy::Config::default(),
         }
     }
 }
@@ -59,7 +71,7 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 takes a free one. `[::]` is every address, also where there are only those of IPv4.
     pub listen: SocketAddr,
     /// Connections at once; one more is closed before its handshake, and counted.
     pub max_connections: usize,
@@ -69,7 +81,7 @@ pub struct Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443), max_connections: 4_096, max_connections_per_address: 256 }
+        Self { listen: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7443), max_connections: 4_096, max_connections_per_address: 256 }
     }
 }
 
@@ -83,7 +95,7 @@ pub struct HttpListener {
 
 impl Default for HttpListener {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9444) }
+        Self { listen: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9444) }
     }
 }
 
@@ -187,13 +199,16 @@ pub struct Kubernetes {
     pub page_size: u32,
     /// Pods known, those deleted in the last ten minutes included: these make room first, then a new pod stays unnamed, counted.
     pub max_pods: usize,
+    /// Whether incidents that are tickets or pages are told as Kubernetes Events, beside the pods they are of. Who may read a namespace's
+    /// Events learns from them that he was seen: an attacker, too.
+    pub events: bool,
     /// Strings that pods share, and ReplicaSets and Jobs known; beyond it each pod keeps its own, and an owner is not known, counted.
     pub max_names: usize,
 }
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { enabled: false, kubeconfig: PathBuf::new(), page_size: 500, max_pods: 150_000, max_names: 300_000 }
+        Self { enabled: false, kubeconfig: PathBuf::new(), page_size: 500, max_pods: 150_000, events: false, max_names: 300_000 }
     }
 }
 
@@ -281,8 +296,13 @@ impl Config {
             return value("tls.ca_config_map", "must be NAMESPACE/NAME");
         }
         self.auth.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        self.receive.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
+        self.notify.check().map_err(|(key, problem)| ConfigError::Value { key, problem })?;
         if self.auth.token_review && !self.kubernetes.enabled {
             return value("auth.token_review", "needs kubernetes.enabled = true");
+        }
+        if self.kubernetes.events && !self.kubernetes.enabled {
+            return value("kubernetes.events", "needs kubernetes.enabled = true");
         }
         let limits = [
             ("grpc.max_connections", self.grpc.max_connections),

@@ -1,14 +1,21 @@
 //! Counts since the start: the same numbers in `GetStatus` and on `/metrics`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use vedette_detect::Stats;
-use vedette_proto::v1::Severity;
+use vedette_proto::v1::{Label, LabelSource, Severity, Withheld};
+
+use crate::gauges::OpenIncidents;
+
+use crate::events;
 
 /// Why a message or call was refused. Prints its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,8 +126,23 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithheldLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 /// What the detector last said of itself.
@@ -176,9 +198,22 @@ pub struct Counters {
     pub hold_offs: Counter,
     /// Pods known from the API server.
     pub known_pods: Gauge,
+    /// Incidents open now, by namespace.
+    pub open: Arc<OpenIncidents>,
+    /// Seconds that the detector took.
+    pub detection: Counter<f64, AtomicU64>,
+    /// What became of other tools' alerts.
+    pub received: crate::receive::Counts,
+    /// How notifying goes.
+    pub notify: crate::notify::Counts,
+    /// Nodes of the API server on which no agent was heard for minutes.
+    pub nodes_without_agent: Gauge,
+    events: Family<OutcomeLabel, Counter>,
     detector: DetectorCounts,
     refused: Family<ReasonLabel, Counter>,
+    labels_added: Family<SourceLabel, Counter>,
     incidents_opened: Family<SeverityLabel, Counter>,
+    withheld: Family<WithheldLabel, Counter>,
     incidents_open: Family<SeverityLabel, Gauge>,
 }
 
@@ -212,9 +247,34 @@ impl Counters {
         }
     }
 
+    /// Counts labels that were added.
+    pub fn labelled(&self, labels: &[Label]) {
+        for label in labels {
+            self.labels_added.get_or_create(&SourceLabel { source: label.source().word() }).inc();
+        }
+    }
+
+    /// Counts incidents that were to be told as Kubernetes Events.
+    pub fn events_told(&self, outcome: events::Outcome, count: u64) {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc_by(count);
+    }
+
+    /// How many of them came to this.
+    #[must_use]
+    pub fn events_count(&self, outcome: events::Outcome) -> u64 {
+        self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() }).get()
+    }
+
     /// Counts an incident that opened.
     pub fn incident_opened(&self, severity: Severity) {
         self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() }).inc();
+    }
+
+    /// Counts an incident that opened less loudly than detection asked.
+    pub fn withheld(&self, reason: Withheld) {
+        if reason != Withheld::Unspecified {
+            self.withheld.get_or_create(&WithheldLabel { reason: reason.word() }).inc();
+        }
     }
 
     /// Sets how many incidents are open.
@@ -241,7 +301,9 @@ impl Counters {
         registry.register("appends_failed", "Batches that could not be made durable", self.appends_failed.clone());
         registry.register("times_ahead", "Times in the future that were set to the aggregator's", self.times_ahead.clone());
         registry.register("refused", "Messages and calls refused, by reason", self.refused.clone());
+        registry.register("labels_added", "Labels added, by source", self.labels_added.clone());
         registry.register("incidents_opened", "Incidents opened, by severity", self.incidents_opened.clone());
+        registry.register("incidents_withheld", "Incidents that policy made less loud when they opened, by reason", self.withheld.clone());
         registry.register("incidents_open", "Incidents open now, by severity", self.incidents_open.clone());
         registry.register("names_refused", "Containers refused a name because their pod is another node's", self.names_refused.clone());
         registry.register("unclaimed", "Containers that no API object claims", self.unclaimed.clone());
@@ -257,6 +319,16 @@ impl Counters {
             self.hold_offs.clone(),
         );
         registry.register("known_pods", "Pods known from the API server", self.known_pods.clone());
+        self.notify.register(registry);
+        self.received.register(registry);
+        let help = "Time that judging observations took";
+        registry.register_with_unit("detection", help, Unit::Seconds, self.detection.clone());
+        registry.register(
+            "nodes_without_agent",
+            "Nodes of the API server on which no agent was heard for 5 minutes",
+            self.nodes_without_agent.clone(),
+        );
+        registry.register("events", "Incidents to be told as Kubernetes Events, by what became of it", self.events.clone());
         let of = &self.detector;
         registry.register("detector_containers", "Containers that the detector knows", of.containers.clone());
         registry.register("detector_workloads", "Workloads that the detector knows", of.workloads.clone());
@@ -265,8 +337,18 @@ impl Counters {
         registry.register("detector_containers_refused", "Containers not kept because of a limit", of.containers_refused.clone());
         registry.register("detector_workloads_evicted", "Workloads forgotten because of a limit", of.workloads_evicted.clone());
         registry.register("detector_incidents_refused", "Incidents not opened because of a limit", of.incidents_refused.clone());
+        // A rate needs a zero to begin with.
+        for &source in LabelSource::WORDS {
+            let _ = self.labels_added.get_or_create(&SourceLabel { source: source.word() });
+        }
+        for &severity in Severity::WORDS {
+            let _ = self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() });
+        }
         for reason in Refusal::ALL {
             let _ = self.refused.get_or_create(&ReasonLabel { reason });
+        }
+        for outcome in events::Outcome::ALL {
+            let _ = self.events.get_or_create(&OutcomeLabel { outcome: outcome.word() });
         }
     }
 }

@@ -2,12 +2,16 @@
 
 mod compared;
 mod container;
+mod living;
+mod neighbours;
 mod node;
+mod pod;
 mod room;
 mod select;
+mod sums;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     hash::BuildHasherDefault,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -22,6 +26,7 @@ pub use container::{Added, PEERS_KEPT, PROCESSES_KEPT};
 pub use node::NodeId;
 use node::NodeRecord;
 pub use room::FleetFull;
+pub use sums::Sums;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +77,8 @@ struct State {
     nodes_forgotten: u64,
     /// Those of them that nobody was told of yet.
     untold: Vec<(NodeId, String)>,
+    /// Nodes of the own cluster on which no agent was heard for minutes; as many as the API server's watch knows.
+    without_agent: BTreeSet<String>,
 }
 
 impl Fleet {
@@ -81,11 +88,25 @@ impl Fleet {
         Self { cluster: cluster.into(), limits, state: RwLock::default() }
     }
 
-    /// Every node, by cluster and name.
+    /// Every node, by cluster and name: those that were heard, and those of the own cluster that should have been.
     #[must_use]
     pub fn nodes(&self, now_unix_ms: i64) -> Vec<v1::Node> {
         let state = self.read();
-        state.by_name.values().filter_map(|id| state.nodes.get(id)).map(|node| node.message(now_unix_ms)).collect()
+        let mut nodes: Vec<v1::Node> =
+            state.by_name.values().filter_map(|id| state.nodes.get(id)).map(|node| node.message(now_unix_ms)).collect();
+        let mut unheard = state.without_agent.clone();
+        for node in nodes.iter_mut().filter(|node| node.cluster == self.cluster) {
+            // Silent says more; but a goodbye that nobody came back from is no stop any more.
+            if unheard.remove(&node.name) && node.state() == v1::NodeState::Left {
+                node.set_state(v1::NodeState::NoAgent);
+            }
+        }
+        if !unheard.is_empty() {
+            let state = v1::NodeState::NoAgent.into();
+            nodes.extend(unheard.into_iter().map(|name| v1::Node { name, cluster: self.cluster.clone(), state, ..v1::Node::default() }));
+            nodes.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
+        }
+        nodes
     }
 
     /// The containers that match, by workload then id, and whether more than `limit` match.
@@ -193,6 +214,11 @@ impl Fleet {
     #[must_use]
     pub fn own_nodes(&self) -> Vec<StoredNode> {
         self.read().nodes.values().filter(|node| node.message.cluster == self.cluster).map(NodeRecord::stored).collect()
+    }
+
+    /// Nodes of the own cluster on which no agent was heard for minutes.
+    pub fn set_without_agent(&self, names: BTreeSet<String>) {
+        self.write().without_agent = names;
     }
 
     /// A stream of this node ended.

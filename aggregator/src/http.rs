@@ -1,4 +1,4 @@
-//! Plain HTTP for the machinery around us: `/metrics` (OpenMetrics), `/healthz`, `/readyz`. Nothing secret, nothing to change.
+//! Plain HTTP for the machinery around us: `/metrics` (OpenMetrics), `/healthz`, `/readyz`; and, where it is asked for, `/v1/alerts`. Nothing secret leaves.
 
 use std::sync::Arc;
 
@@ -7,11 +7,17 @@ use axum::{
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-use crate::{counters::Counters, fleet::Fleet, problems::Problems};
+use crate::{
+    counters::Counters,
+    fleet::Fleet,
+    gauges::Gauges,
+    problems::Problems,
+    receive::{Door, PATH},
+};
 
 /// What the pages show.
 pub struct Pages {
@@ -28,9 +34,11 @@ pub struct Pages {
 impl Pages {
     /// Pages over these.
     #[must_use]
-    pub fn new(counters: Arc<Counters>, fleet: Arc<Fleet>, problems: Arc<Problems>) -> Self {
+    pub fn new(counters: Arc<Counters>, gauges: Gauges) -> Self {
+        let (fleet, problems) = (Arc::clone(&gauges.fleet), Arc::clone(&gauges.problems));
         let mut registry = Registry::with_prefix("vedette_aggregator");
         counters.register(&mut registry);
+        registry.register_collector(Box::new(gauges));
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -43,8 +51,13 @@ impl Pages {
         Self { registry, fleet, problems, nodes_connected, nodes_known, containers_alive, containers_gone, counters }
     }
 
-    /// Serves them.
-    pub fn router(self) -> Router {
+    /// Serves them, and takes other tools' alerts where there is a door for these.
+    pub fn router(self, alerts: Option<Door>) -> Router {
+        let alerts = alerts.map_or_else(Router::new, |door| Router::new().route(PATH, post(Door::take)).with_state(Arc::new(door)));
+        alerts.merge(self.pages())
+    }
+
+    fn pages(self) -> Router {
         Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))

@@ -9,9 +9,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use vedette_detect::AcceptError;
 use vedette_history::History;
 use vedette_proto::{
     Block,
@@ -90,6 +91,15 @@ pub enum Work {
     Batch(Box<Delivery>),
     /// A stream ended; nothing more comes of it.
     Ended(Arc<Peer>),
+    /// An operator says that a new level is normal from now on.
+    Accept {
+        /// The incident.
+        incident_id: u64,
+        /// Whether it was.
+        reply: oneshot::Sender<Result<(), AcceptError>>,
+    },
+    /// Somebody answered an incident.
+    Answered(u64, v1::Answer),
     /// The aggregator stops: finish what is queued.
     Stop,
 }

@@ -1,22 +1,25 @@
-//! Makes scored batches durable, in order and overlapping, and tells each stream how far it is; saves and tells of incidents.
+//! Makes scored batches durable, in order and overlapping, and tells each stream how far it is; saves and tells of incidents; saves what was learnt.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::{broadcast, mpsc};
-use vedette_detect::Change;
+use vedette_detect::{Accepted, Change, Memory};
 use vedette_history::{History, HistoryError, Receipt};
 use vedette_proto::v1;
 
 use crate::{
+    clock,
     counters::Counters,
     ingest::Peer,
     pipeline::Scored,
+    policy::Desk,
     problems::{Problems, Source},
-    store::Store,
+    store::{NewAnswer, Store, StoreError},
 };
 
 /// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
@@ -88,10 +91,11 @@ async fn durable(
     (peer, sequence, rows, outcome)
 }
 
-/// Saves incidents and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem. `open` are
+/// Gives incidents the severity that policy decides, saves them and tells watchers, until the queue ends. What cannot be saved is still told, and stated as a problem. `open` are
 /// those that an earlier run left open.
 pub async fn incidents(
     store: Store,
+    policy: Arc<Desk>,
     mut queue: mpsc::Receiver<Change>,
     open: Vec<v1::Incident>,
     changes: broadcast::Sender<v1::WatchIncidentsResponse>,
@@ -99,10 +103,12 @@ pub async fn incidents(
     problems: Arc<Problems>,
 ) {
     // Bounded by detect.max_open_incidents.
+    open.iter().for_each(|incident| counters.open.note(incident));
     let mut open: HashMap<u64, v1::Severity> = open.iter().map(|incident| (incident.id, incident.severity())).collect();
     count_open(&open, &counters);
-    while let Some(Change { change, incident, reasoning }) = queue.recv().await {
-        match store.save_incident(&incident, &reasoning).await {
+    while let Some(Change { change, mut incident, reasoning }) = queue.recv().await {
+        let decided = policy.decide(&mut incident).await;
+        match decided.and(store.save_incident(&incident, &reasoning).await) {
             Ok(()) => problems.clear(Source::Store),
             Err(error) => {
                 tracing::error!(incident = incident.id, %error, "cannot save incident");
@@ -111,8 +117,10 @@ pub async fn incidents(
         }
         if change == v1::IncidentChange::Opened {
             counters.incident_opened(incident.severity());
+            counters.withheld(incident.withheld());
             tracing::info!(incident = incident.id, severity = incident.severity().word(), summary = ?incident.summary, "incident opened");
         }
+        counters.open.note(&incident);
         match incident.resolved_unix_ms {
             0 => open.insert(incident.id, incident.severity()),
             _ => open.remove(&incident.id),
@@ -132,6 +140,79 @@ pub async fn cross_checks(store: Store, mut queue: mpsc::Receiver<Vec<v1::Compar
         }
     }
 }
+
+/// How soon what could not be saved is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often workloads that are gone for long are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// A workload not seen for so long has no normal any more, in milliseconds: 30 days.
+const FORGOTTEN_MS: i64 = 30 * 24 * 3_600_000;
+
+/// How often something is tried before it is given up; what follows is tried once, until something is saved again, so that a full disk does
+/// not keep the aggregator from stopping.
+const TRIES: usize = 3;
+
+/// Saves what the detector learnt, until the queue ends; of `most` workloads. What cannot be saved is stated as a problem; those workloads
+/// come again when they learnt more.
+pub async fn memories(store: Store, mut queue: mpsc::Receiver<Vec<Memory>>, most: usize, problems: Arc<Problems>) {
+    let mut forget_at = tokio::time::Instant::now();
+    let mut tries = TRIES;
+    while let Some(learnt) = queue.recv().await {
+        let mut saved = store.save_baselines(&learnt).await;
+        for _ in 1..tries {
+            if saved.is_err() {
+                tokio::time::sleep(AGAIN).await;
+                saved = store.save_baselines(&learnt).await;
+            }
+        }
+        if let Err(error) = saved {
+            tries = 1;
+            tracing::error!(%error, workloads = learnt.len(), "what was learnt cannot be saved");
+            problems.state(Source::Memory, format!("what was learnt of {} workloads: {error}", learnt.len()));
+            continue;
+        }
+        tries = TRIES;
+        if tokio::time::Instant::now() >= forget_at {
+            forget_at = tokio::time::Instant::now() + FORGET_EVERY;
+            if let Err(error) = store.forget_baselines(clock::unix_ms() - FORGOTTEN_MS, most).await {
+                problems.state(Source::Memory, error.to_string());
+                continue;
+            }
+        }
+        problems.clear(Source::Memory);
+    }
+}
+
+/// Records what a timer accepted, as an answer of its own, until the queue ends.
+pub async fn accepted(store: Store, mut queue: mpsc::Receiver<Accepted>, problems: Arc<Problems>) {
+    while let Some(Accepted { incident_id, workload, .. }) = queue.recv().await {
+        match record(&store, incident_id, &workload).await {
+            Ok(()) => tracing::warn!(incident = incident_id, %workload, "a timer accepted a new level"),
+            Err(error) => problems.state(Source::Store, format!("what a timer accepted of incident {incident_id}: {error}")),
+        }
+    }
+}
+
+/// A timer's answer, and the line of the audit log; of an incident that is gone there is nothing to record.
+async fn record(store: &Store, incident_id: u64, workload: &impl std::fmt::Display) -> Result<(), StoreError> {
+    let missing = StoreError::Missing { what: "incident", id: incident_id };
+    let incident = store.incident(incident_id).await?.ok_or(missing)?.incident;
+    let answer = NewAnswer {
+        incident_id,
+        answer: v1::Answer::Accepted,
+        kind: v1::Kind::Unspecified,
+        author: TIMER,
+        note: "nobody answered within two days, and the new level is steady",
+        labels: &[],
+        incident: &incident,
+        exception: None,
+    };
+    store.add_answer(&answer).await?;
+    store.audit(TIMER, "accept", &format!("incident {incident_id}: {workload}")).await
+}
+
+/// The author of what nobody said.
+const TIMER: &str = "timer";
 
 fn count_open(open: &HashMap<u64, v1::Severity>, counters: &Counters) {
     let mut by_severity = BTreeMap::new();

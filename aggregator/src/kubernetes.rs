@@ -122,6 +122,19 @@ impl Kubernetes {
         known.into_iter().map(|cordoned| cordoned.unwrap_or(agree)).collect()
     }
 
+    /// Nodes that are there since before this, by name; `None` before the nodes were listed.
+    #[must_use]
+    pub fn nodes_before(&self, unix_ms: i64) -> Option<Vec<Arc<str>>> {
+        let state = self.read();
+        state.synced.contains(&Watched::Nodes).then(|| state.store.nodes_before(unix_ms))
+    }
+
+    /// The uid of the pod of this name that is there now.
+    #[must_use]
+    pub fn pod_object(&self, namespace: &str, name: &str) -> Option<String> {
+        self.read().store.pod_object(namespace, name).map(str::to_owned)
+    }
+
     /// Since when everything is listed and no watch fails, Unix milliseconds.
     #[must_use]
     pub fn healthy_unix_ms(&self) -> Option<i64> {
@@ -193,6 +206,12 @@ impl Kubernetes {
     pub(crate) fn node(&self, name: &str, cordoned: bool) {
         let node = serde_json::json!({"metadata": {"name": name}, "spec": {"unschedulable": cordoned}});
         self.change(|store| store.node(&serde_json::from_value(node).unwrap()));
+    }
+
+    /// The same when it is deleted.
+    pub(crate) fn node_gone(&self, name: &str) {
+        let node = serde_json::json!({"metadata": {"name": name}});
+        self.change(|store| store.node_deleted(&serde_json::from_value(node).unwrap()));
     }
 
     /// A list begins: what is told until it ends is all there is.

@@ -7,22 +7,29 @@ mod accept;
 pub mod auth;
 mod clock;
 pub mod config;
+pub mod console;
 pub mod counters;
 pub mod data_dir;
+pub mod events;
 pub mod export;
 pub mod fleet;
+pub mod gauges;
 mod http;
 pub mod identity;
 pub mod ingest;
 mod keep;
 pub mod kubernetes;
 pub mod label;
+mod listen;
 mod maintain;
 pub mod model;
+pub mod notify;
 pub mod pipeline;
+pub mod policy;
 pub mod problems;
 mod publish;
 pub mod query;
+pub mod receive;
 mod roll;
 mod roster;
 pub mod serve;
@@ -55,6 +62,8 @@ pub struct Shared {
     pub counters: Arc<counters::Counters>,
     /// What is wrong with the aggregator itself.
     pub problems: Arc<problems::Problems>,
+    /// How loudly incidents speak, and what is excepted.
+    pub policy: Arc<policy::Desk>,
     /// Incidents as they open, change and resolve. Holds [`CHANGES_KEPT`]; a slower receiver is told that it missed some.
     pub changes: broadcast::Sender<v1::WatchIncidentsResponse>,
     /// Since when the aggregator runs, Unix milliseconds.

@@ -21,8 +21,14 @@ const MAINTAIN: Duration = Duration::from_secs(60);
 /// How often health follows the problems.
 const HEALTH: Duration = Duration::from_secs(1);
 /// The services whose health is told by name; "" is the whole.
-const SERVICES: [&str; 5] =
-    ["", "vedette.v1.IngestService", "vedette.v1.QueryService", "vedette.v1.LabelService", "vedette.v1.ExportService"];
+const SERVICES: [&str; 6] = [
+    "",
+    "vedette.v1.IngestService",
+    "vedette.v1.QueryService",
+    "vedette.v1.LabelService",
+    "vedette.v1.ExportService",
+    "vedette.v1.PolicyService",
+];
 
 /// Maintains history and certificates until told to stop.
 pub async fn housekeeping(

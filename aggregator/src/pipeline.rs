@@ -1,9 +1,13 @@
 //! The one task that owns the detector: names rows, scores them, hands them on to be kept, and tells of incidents.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
-use tokio::sync::mpsc;
-use vedette_detect::{Change, Detector, NodeHeard, SubjectKey, Unclaimed};
+use tokio::sync::{mpsc, watch};
+use vedette_detect::{Accepted, Change, Classifier, Detector, Memory, NodeHeard, SubjectKey, Unclaimed};
 use vedette_history::{StoredBatch, StoredVerdict};
 use vedette_proto::v1;
 
@@ -14,6 +18,7 @@ use crate::{
     identity::{Identity, IdentityError},
     ingest::{Delivery, Peer, Work},
     kubernetes::Claim,
+    model::{Choice, Tally},
     problems::{Problems, Source},
     roster::{Met, Renamed, Roster},
 };
@@ -30,10 +35,18 @@ const UNCLAIMED_MS: i64 = 60_000;
 /// Nodes named in the problem about claims.
 const LIARS_LISTED: usize = 3;
 
+/// A node of the API server on which no agent was heard for so long has none.
+const AGENTLESS_MS: i64 = 300_000;
+/// Nodes named in the problem about them.
+const AGENTLESS_LISTED: usize = 5;
+
 /// A node unheard for this long has probably been replaced: its containers make room for others.
 const FORGOTTEN_MS: i64 = 3_600_000;
 /// Ticks further apart than this: the aggregator itself stood still, and heard nobody because of that.
 const STALL_MS: i64 = 5_000;
+
+/// Most workloads whose memory is handed on to be saved at once: some milliseconds of work.
+const MEMORIES_AT_ONCE: usize = 1_000;
 
 /// A batch on its way to be durable.
 #[derive(Debug)]
@@ -67,6 +80,14 @@ pub struct Pipeline {
     pub incidents: mpsc::Sender<Change>,
     /// To the one who saves what comparing with Prometheus came to.
     pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
+    /// To the one who saves what was learnt.
+    pub memories: mpsc::Sender<Vec<Memory>>,
+    /// To the one who records what a timer accepted.
+    pub accepted: mpsc::Sender<Accepted>,
+    /// Which kind classifiers decide and watch; `None`: that of the detector, for good.
+    pub models: Option<watch::Receiver<Choice>>,
+    /// The one that watches, and where it is counted.
+    shadow: Option<(Arc<Classifier>, Arc<Tally>)>,
     /// What it came to since the last turn, where it changed.
     cross_checked: Vec<v1::ComparedCounter>,
     roster: Roster,
@@ -98,13 +119,30 @@ pub struct Parts {
     pub incidents: mpsc::Sender<Change>,
     /// See [`Pipeline`].
     pub cross_checks: mpsc::Sender<Vec<v1::ComparedCounter>>,
+    /// See [`Pipeline`].
+    pub memories: mpsc::Sender<Vec<Memory>>,
+    /// See [`Pipeline`].
+    pub accepted: mpsc::Sender<Accepted>,
 }
 
 impl Pipeline {
     /// A pipeline that knows nobody yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { detector, identity, fleet, counters, problems, cluster, started_unix_ms, keep, incidents, cross_checks } = parts;
+        let Parts {
+            detector,
+            identity,
+            fleet,
+            counters,
+            problems,
+            cluster,
+            started_unix_ms,
+            keep,
+            incidents,
+            cross_checks,
+            memories,
+            accepted,
+        } = parts;
         let (roster, event_time) = (Roster::default(), HashMap::new());
         let (hearing_unix_ms, last_tick_unix_ms) = (started_unix_ms, None);
         Self {
@@ -119,6 +157,10 @@ impl Pipeline {
             keep,
             incidents,
             cross_checks,
+            memories,
+            accepted,
+            models: None,
+            shadow: None,
             cross_checked: Vec::new(),
             roster,
             api_known: false,
@@ -138,7 +180,7 @@ impl Pipeline {
                     self.tick(clock::unix_ms(), ticks);
                 }
                 received = work.recv() => match received {
-                    Some(Work::Stop) | None => return,
+                    Some(Work::Stop) | None => return self.save_memory().await,
                     Some(one) => {
                         self.counters.pipeline_queue.dec();
                         if let Some(scored) = self.take(one) {
@@ -153,10 +195,34 @@ impl Pipeline {
             if !self.cross_checked.is_empty() && self.cross_checks.send(std::mem::take(&mut self.cross_checked)).await.is_err() {
                 return;
             }
+            for accepted in self.detector.accepted() {
+                if self.accepted.send(accepted).await.is_err() {
+                    return;
+                }
+            }
             for change in self.detector.changes() {
                 if self.incidents.send(change).await.is_err() {
                     return;
                 }
+            }
+        }
+    }
+
+    /// Hands on what was learnt and is due to be saved. While the database is slower than that, it stays due.
+    fn hand_on_memory(&mut self) {
+        let Ok(room) = self.memories.try_reserve() else { return };
+        let learnt = self.detector.memory(&self.cluster, false, MEMORIES_AT_ONCE);
+        if !learnt.is_empty() {
+            room.send(learnt);
+        }
+    }
+
+    /// Hands on all that was learnt and is not saved.
+    async fn save_memory(mut self) {
+        loop {
+            let learnt = self.detector.memory(&self.cluster, true, MEMORIES_AT_ONCE);
+            if learnt.is_empty() || self.memories.send(learnt).await.is_err() {
+                return;
             }
         }
     }
@@ -189,6 +255,15 @@ impl Pipeline {
                         self.event_time.remove(&peer.cluster);
                     }
                 }
+                None
+            }
+            Work::Accept { incident_id, reply } => {
+                // Who asked may have gone meanwhile; accepted is accepted.
+                let _ = reply.send(self.detector.accept(incident_id).map(drop));
+                None
+            }
+            Work::Answered(incident_id, answer) => {
+                self.detector.answered(incident_id, answer);
                 None
             }
             Work::Stop => None,
@@ -237,7 +312,9 @@ impl Pipeline {
         if let Some(round) = batch.cross_check.filter(|_| !duplicate) {
             self.cross_check(&peer, round, origin);
         }
+        let began = Instant::now();
         let scored = (!duplicate).then(|| self.score(&peer, batch.sequence, batch.dropped, block, origin));
+        self.counters.detection.inc_by(began.elapsed().as_secs_f64());
         for removed in &batch.removed {
             if let Some(key) = self.roster.remove(peer.id, removed.container_ref) {
                 self.detector.container_removed(SubjectKey(key), removed, origin);
@@ -281,6 +358,7 @@ impl Pipeline {
             // Another stream of the node may have said that the container is gone: then this row is the last of it.
             let Some((key, subject)) = key.and_then(|key| Some((key, Arc::clone(&self.roster.place(key)?.subject)))) else { continue };
             let verdict = self.detector.observe(SubjectKey(key), origin, unix_ms, &block.rows[place]);
+            self.watch(key, verdict.kind);
             subjects.push(subject);
             verdicts.push(StoredVerdict { score: verdict.score, kind: verdict.kind });
             keys.push(key);
@@ -299,6 +377,26 @@ impl Pipeline {
         let (node, spool_id) = (peer.node.clone(), peer.spool_id);
         let batch = StoredBatch { subjects, node, spool_id, sequence, origin, block, verdicts, gap };
         Scored { peer: Arc::clone(peer), batch }
+    }
+
+    /// What the model that watches would have said of a row.
+    fn watch(&self, key: u64, kind: v1::Kind) {
+        let Some((shadow, tally)) = &self.shadow else { return };
+        let Some((_, seen)) = self.detector.window(SubjectKey(key)) else { return };
+        let (ticket_from, _) = shadow.thresholds();
+        let (this, serving) = (shadow.opinion(&shadow.probabilities(&seen)).abnormal >= ticket_from, kind != v1::Kind::Normal);
+        tally.asked.fetch_add(1, Ordering::Relaxed);
+        tally.only_this.fetch_add(u64::from(this && !serving), Ordering::Relaxed);
+        tally.only_serving.fetch_add(u64::from(serving && !this), Ordering::Relaxed);
+    }
+
+    /// Follows what was chosen of the models.
+    fn follow_models(&mut self) {
+        let Some(models) = self.models.as_mut().filter(|models| models.has_changed().unwrap_or(false)) else { return };
+        let Choice { serving, shadow } = models.borrow_and_update().clone();
+        tracing::info!(serving = serving.as_ref().map(|one| one.name()), shadow = shadow.as_ref().map(|one| one.0.name()), "models");
+        self.detector.set_classifier(serving);
+        self.shadow = shadow;
     }
 
     fn node(&mut self, peer: &Peer) -> u64 {
@@ -323,11 +421,14 @@ impl Pipeline {
             tracing::warn!(since_last_ms, "the aggregator stood still; silence is judged anew");
             self.hearing_unix_ms = now_unix_ms;
         }
+        self.follow_models();
         self.silence(now_unix_ms);
         self.refresh_names();
         self.rename_changed();
+        self.hand_on_memory();
         if ticks.is_multiple_of(CLAIM_TICKS) {
             self.claims(now_unix_ms);
+            self.agentless(now_unix_ms);
         }
         if ticks.is_multiple_of(BASELINE_TICKS) {
             let states = self.roster.keys().filter_map(|key| Some((key, self.detector.container_state(SubjectKey(key))?.baseline)));
@@ -510,6 +611,37 @@ impl Pipeline {
             true => self.problems.clear(Source::Claims),
             false => self.problems.state(Source::Claims, lines.join("; ")),
         }
+    }
+
+    /// Nodes that the API server lists and no agent watches: what happens there is not seen. The DaemonSet tolerates every taint, so none is excused.
+    fn agentless(&self, now_unix_ms: i64) {
+        let before_unix_ms = now_unix_ms - AGENTLESS_MS;
+        // Who just began to listen heard nobody because of that.
+        let Some(kubernetes) = self.identity.kubernetes().filter(|_| self.hearing_unix_ms <= before_unix_ms) else { return };
+        let Some(nodes) = kubernetes.nodes_before(before_unix_ms) else { return };
+        let own = |node: &v1::Node| (node.cluster == *self.cluster).then(|| (node.name.clone(), node.last_heard_unix_ms > before_unix_ms));
+        let agents: HashMap<String, bool> = self.fleet.presence(|node, _, _, _| own(node)).into_iter().flatten().collect();
+        // Agents may be named otherwise than their nodes; then nothing can be said.
+        let comparable = agents.is_empty() || nodes.iter().any(|name| agents.contains_key(&**name));
+        let missing = |name: &&Arc<str>| comparable && !agents.get(&***name).copied().unwrap_or(false);
+        let missing: BTreeSet<String> = nodes.iter().filter(missing).map(|name| (**name).to_owned()).collect();
+        self.counters.nodes_without_agent.set(missing.len() as i64);
+        if missing.is_empty() {
+            self.problems.clear(Source::Agents);
+        } else {
+            let named: Vec<&str> = missing.iter().take(AGENTLESS_LISTED).map(String::as_str).collect();
+            let more = missing.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let line = format!(
+                "no agent heard for {} minutes on {} of {} nodes: {}{more}",
+                AGENTLESS_MS / 60_000,
+                missing.len(),
+                nodes.len(),
+                named.join(", ")
+            );
+            self.problems.state(Source::Agents, line);
+        }
+        self.fleet.set_without_agent(missing);
     }
 }
 

@@ -13,6 +13,10 @@ pub enum Source {
     Store,
     /// Nodes cannot be saved.
     Roll,
+    /// What the detector learnt cannot be saved.
+    Memory,
+    /// What an earlier run learnt cannot be read.
+    Remembered,
     /// What comparing with Prometheus came to cannot be saved.
     CrossChecks,
     /// The identity file has errors.
@@ -27,6 +31,14 @@ pub enum Source {
     ApiServer,
     /// The CA's certificate cannot be published.
     Publishing,
+    /// Somebody cannot be notified.
+    Notify,
+    /// Nodes that no agent watches.
+    Agents,
+    /// Kubernetes Events cannot be created.
+    Events,
+    /// Kubernetes Events were left out: too many at once.
+    EventsDropped,
     /// The detector met a limit and does not judge everything.
     Detector,
 }

@@ -10,7 +10,7 @@ mod sql;
 mod tables;
 mod value;
 
-pub(crate) use explain::instant;
+pub(crate) use explain::{instant, observations};
 pub(crate) use failure::status_of;
 pub(crate) use incidents::{about, checked_selector};
 pub use service::QueryService;

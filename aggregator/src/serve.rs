@@ -12,9 +12,9 @@ use tokio::{
     task::JoinHandle,
 };
 use tonic::transport::Server;
-use vedette_detect::Detector;
+use vedette_detect::{Classifier, Detector, LoadError};
 use vedette_history::{History, HistoryError};
-use vedette_proto::v1::{Incident, ingest_service_server::IngestServiceServer};
+use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
 
 use crate::{
     CHANGES_KEPT, Config, Shared, accept,
@@ -23,15 +23,20 @@ use crate::{
     config::ConfigError,
     counters::Counters,
     data_dir::{DataDir, DataDirError},
+    events::Events,
     fleet::{Fleet, Limits},
+    gauges::Gauges,
     http::Pages,
     identity::Identity,
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    maintain, pipeline,
+    listen, maintain,
+    model::{ModelError, Registry},
+    notify, pipeline,
+    policy::{self, Desk},
     problems::{Problems, Source},
-    publish,
+    publish, receive,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
@@ -43,6 +48,10 @@ use crate::{
 const INCIDENT_QUEUE: usize = 1_024;
 /// Changes of what comparing with Prometheus came to, a node's round each; full means the same.
 const CROSS_CHECK_QUEUE: usize = 64;
+/// What was learnt of a thousand workloads each; while it is full, the rest waits in the detector.
+const MEMORY_QUEUE: usize = 2;
+/// What timers accepted; a handful a day.
+const ACCEPTED_QUEUE: usize = 64;
 /// HTTP/2 windows: with these a stream that is not read holds at most this much of our memory.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -62,6 +71,28 @@ pub enum StartError {
     /// A detector value is out of its bounds.
     #[error("configuration {0}")]
     Detect(#[from] vedette_detect::ConfigError),
+    /// A policy value is out of its bounds.
+    #[error("configuration {0}")]
+    Policy(#[from] vedette_detect::policy::ConfigError),
+    /// The models that people brought.
+    #[error(transparent)]
+    Models(#[from] ModelError),
+    /// The kind classifier cannot be read.
+    #[error("cannot read detect.model = {path:?}: {error}")]
+    ModelFile {
+        /// The path.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It cannot be asked.
+    #[error("detect.model = {path:?}: {error}")]
+    Model {
+        /// The path, or `shipped`.
+        path: String,
+        /// Why.
+        error: LoadError,
+    },
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -119,6 +150,22 @@ pub struct Aggregator {
     _data_dir: DataDir,
 }
 
+/// The kind classifier that the configuration names; `None` where signatures decide.
+fn classifier(config: &vedette_detect::Config) -> Result<Option<Classifier>, StartError> {
+    let path = config.model.clone();
+    let loaded = match path.as_str() {
+        "none" => return Ok(None),
+        "shipped" => Classifier::shipped(),
+        _ => match std::fs::read(&path) {
+            Ok(bytes) => Classifier::from_bytes(&bytes, &config.trusted()?),
+            Err(error) => return Err(StartError::ModelFile { path, error }),
+        },
+    };
+    let classifier = loaded.map_err(|error| StartError::Model { path, error })?;
+    tracing::info!(model = classifier.name(), "the kind classifier decides");
+    Ok(Some(classifier))
+}
+
 /// Listens first, so that a port in use touches nothing; then opens what is in the data directory; then serves.
 ///
 /// # Errors
@@ -126,8 +173,9 @@ pub struct Aggregator {
 pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     config.check()?;
     config.detect.check()?;
-    let (grpc, grpc_address) = listen("grpc.listen", config.grpc.listen).await?;
-    let (http, http_address) = listen("http.listen", config.http.listen).await?;
+    config.policy.check()?;
+    let (grpc, grpc_address) = listener("grpc.listen", config.grpc.listen).await?;
+    let (http, http_address) = listener("http.listen", config.http.listen).await?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let tokens = Tokens::open(data_dir.path())?;
     let certificates = Certificates::open(&config.tls, data_dir.path(), SystemTime::now())?;
@@ -138,22 +186,32 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
 
     let started_unix_ms = clock::unix_ms();
     let mut detector = Detector::new(config.detect.clone(), store.next_incident_id().await?);
+    let problems = Arc::new(Problems::default());
+    remember(&store, &mut detector, &config, &problems).await?;
+    // Where the configuration names keys, nobody else's models are taken; else those that an admin brings.
+    let trusted = if config.detect.model_keys.is_empty() { Vec::new() } else { config.detect.trusted()? };
+    let models = Arc::new(Registry::open(store.clone(), classifier(&config.detect)?, trusted).await?);
+    detector.set_classifier(models.choice().borrow().serving.clone());
     let open = restore(&store, &mut detector, &config.cluster, started_unix_ms).await?;
+    let cluster: Arc<str> = config.cluster.as_str().into();
+    let fleet = Arc::new(Fleet::new(
+        &config.cluster,
+        Limits {
+            max_nodes: config.ingest.max_nodes,
+            max_replays: config.ingest.max_replays,
+            max_gone_containers: config.ingest.max_gone_containers,
+            node_retention_ms: i64::from(config.ingest.node_retention_hours) * 3_600_000,
+        },
+    ));
+    let desk = Desk::open(Arc::clone(&cluster), config.policy.clone(), store.clone(), Arc::clone(&fleet), started_unix_ms).await?;
     let shared = Shared {
-        cluster: config.cluster.as_str().into(),
+        cluster,
         history: history.clone(),
         store: store.clone(),
-        fleet: Arc::new(Fleet::new(
-            &config.cluster,
-            Limits {
-                max_nodes: config.ingest.max_nodes,
-                max_replays: config.ingest.max_replays,
-                max_gone_containers: config.ingest.max_gone_containers,
-                node_retention_ms: i64::from(config.ingest.node_retention_hours) * 3_600_000,
-            },
-        )),
+        fleet,
+        policy: Arc::new(desk),
         counters: Arc::default(),
-        problems: Arc::new(Problems::default()),
+        problems,
         changes: broadcast::Sender::new(CHANGES_KEPT),
         started_unix_ms,
     };
@@ -163,7 +221,13 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let (stop, stopping) = watch::channel(false);
     let roll = tokio::spawn(roll.run(stopping.clone()));
     let (kubernetes, watches) = client.as_ref().map(|client| watches(&config, client, &shared, &stopping)).unzip();
-    let (work, chain) = chain(&config, &shared, detector, open, kubernetes);
+    // Before the first change: what is open is told again as it was.
+    let notifying = notify::start(&config.notify, &shared, &stopping).await?;
+    let told = client.clone().zip(kubernetes.clone()).filter(|_| config.kubernetes.events).map(|(client, kubernetes)| {
+        // Listening begins before the first incident can open.
+        tokio::spawn(Events::new(client, kubernetes, &shared, &open).run(shared.changes.subscribe(), stopping.clone()))
+    });
+    let (work, chain) = chain(&config, &shared, detector, &models, open, kubernetes);
 
     let door = Arc::new(Door {
         cluster: Arc::clone(&shared.cluster),
@@ -180,8 +244,11 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let mut tasks = vec![
         tokio::spawn(maintain::housekeeping(history, store, Arc::clone(&certificates), Arc::clone(&shared.problems), stopping.clone())),
         tokio::spawn(maintain::health(reporter, Arc::clone(&shared.problems), stopping.clone())),
+        tokio::spawn(policy::watching(shared.clone(), stopping.clone())),
     ];
     tasks.extend(watches.into_iter().flatten());
+    tasks.extend(notifying);
+    tasks.extend(told);
     if let Some(client) = client.as_ref().filter(|_| !config.tls.ca_config_map.is_empty()) {
         let at = config.tls.ca_config_map.clone();
         let (certificates, problems) = (Arc::clone(&certificates), Arc::clone(&shared.problems));
@@ -198,7 +265,7 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
         .http2_max_header_list_size(16 << 10)
         .add_service(health)
         .add_service(Gate::new(&auth, ingest));
-    let router = services::add(router, &shared, &auth)?;
+    let router = services::add(router, &shared, &auth, &work, &models)?;
     let connections = accept::accept(
         grpc,
         tls,
@@ -209,7 +276,16 @@ pub async fn start(config: Config) -> Result<Aggregator, StartError> {
     let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, async move {
         let _ = until.wait_for(|stop| *stop).await;
     }));
-    let pages = Pages::new(Arc::clone(&shared.counters), Arc::clone(&shared.fleet), Arc::clone(&shared.problems)).router();
+    let gauges = Gauges {
+        fleet: Arc::clone(&shared.fleet),
+        open: Arc::clone(&shared.counters.open),
+        problems: Arc::clone(&shared.problems),
+        queues: [("pipeline", config.ingest.queue_batches), ("durable", config.ingest.durable_batches)],
+        config: config.metrics.clone(),
+    };
+    let alerts =
+        config.receive.enabled.then(|| receive::Door::new(shared.clone(), Arc::clone(&auth), config.receive.clone(), &config.notify.link));
+    let pages = Pages::new(Arc::clone(&shared.counters), gauges).router(alerts);
     let mut until = stopping;
     let shutdown = async move {
         let _ = until.wait_for(|stop| *stop).await;
@@ -244,11 +320,33 @@ fn authority(config: &Config, tokens: Tokens, client: Option<&kube::Client>, sha
     Arc::new(Auth::new(tokens, reviews, Arc::clone(&shared.counters)))
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listener(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let fail = |error| StartError::Listen { key, address, error };
-    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let listener = listen::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((listener, address))
+}
+
+/// Gives the detector what an earlier run learnt of the own cluster's workloads. What cannot be read is a problem, and is learnt anew.
+async fn remember(store: &Store, detector: &mut Detector, config: &Config, problems: &Problems) -> Result<(), StoreError> {
+    let (mut known, mut refused, mut first) = (0_usize, 0_usize, None);
+    let tell = |workload: Workload, bytes: &[u8]| match detector.remember(&workload, bytes) {
+        Ok(()) => known += 1,
+        Err(error) => {
+            refused += 1;
+            first.get_or_insert_with(|| format!("{workload}: {error}"));
+        }
+    };
+    store.for_each_baseline(&config.cluster, config.detect.max_workloads, tell).await?;
+    if let Some(first) = first {
+        tracing::warn!(refused, first, "baselines of an earlier run cannot be read");
+        problems.state(
+            Source::Remembered,
+            format!("{refused} baselines of an earlier run cannot be read and are learnt anew, such as {first}"),
+        );
+    }
+    tracing::info!(known, "baselines of an earlier run");
+    Ok(())
 }
 
 /// Gives the detector the incidents of the own cluster that an earlier run left open, and resolves the others: a replay ended with the
@@ -256,7 +354,11 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
 async fn restore(store: &Store, detector: &mut Detector, cluster: &str, now_unix_ms: i64) -> Result<Vec<Incident>, StoreError> {
     let mut open = Vec::new();
     for stored in store.open_incidents().await? {
-        let StoredIncident { incident, reasoning } = stored.clone();
+        let StoredIncident { mut incident, reasoning } = stored.clone();
+        // Detection goes on with what it asked for; policy decided less, and decides it again.
+        incident.severity = policy::asked(&incident).into();
+        (incident.asked_severity, incident.withheld) = (0, 0);
+        incident.withheld_by.clear();
         let own = incident.workload.as_ref().is_some_and(|workload| workload.cluster == cluster);
         if own && detector.restore(incident, reasoning) {
             open.push(stored.incident);
@@ -273,6 +375,7 @@ fn chain(
     config: &Config,
     shared: &Shared,
     detector: Detector,
+    models: &Registry,
     open: Vec<Incident>,
     kubernetes: Option<Arc<Kubernetes>>,
 ) -> (mpsc::Sender<Work>, Vec<JoinHandle<()>>) {
@@ -280,12 +383,14 @@ fn chain(
     let (keep, kept) = mpsc::channel(config.ingest.durable_batches);
     let (incidents, saved) = mpsc::channel(INCIDENT_QUEUE);
     let (cross_checks, compared) = mpsc::channel(CROSS_CHECK_QUEUE);
+    let (memories, learnt) = mpsc::channel(MEMORY_QUEUE);
+    let (accepted, by_timer) = mpsc::channel(ACCEPTED_QUEUE);
     let mut identity = Identity::new(config.identity.file.clone()).with_kubernetes(kubernetes);
     if let Err(error) = identity.refresh() {
         tracing::warn!(%error, "identity file");
         shared.problems.state(Source::Identity, error.to_string());
     }
-    let pipeline = pipeline::Pipeline::new(pipeline::Parts {
+    let mut pipeline = pipeline::Pipeline::new(pipeline::Parts {
         detector,
         identity,
         fleet: Arc::clone(&shared.fleet),
@@ -296,12 +401,21 @@ fn chain(
         keep,
         incidents,
         cross_checks,
+        memories,
+        accepted,
     });
+    let mut choice = models.choice();
+    // What watches was chosen before this start.
+    choice.mark_changed();
+    pipeline.models = Some(choice);
     let (counters, problems): (Arc<Counters>, Arc<Problems>) = (Arc::clone(&shared.counters), Arc::clone(&shared.problems));
     let keeper = keep::batches(shared.history.clone(), kept, config.ingest.durable_batches, Arc::clone(&counters), Arc::clone(&problems));
     let comparisons = keep::cross_checks(shared.store.clone(), compared, Arc::clone(&problems));
-    let writer = keep::incidents(shared.store.clone(), saved, open, shared.changes.clone(), counters, problems);
-    (work, vec![tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper), tokio::spawn(writer), tokio::spawn(comparisons)])
+    let memory = keep::memories(shared.store.clone(), learnt, config.detect.max_workloads, Arc::clone(&problems));
+    let acceptances = keep::accepted(shared.store.clone(), by_timer, Arc::clone(&problems));
+    let writer = keep::incidents(shared.store.clone(), Arc::clone(&shared.policy), saved, open, shared.changes.clone(), counters, problems);
+    let others = [tokio::spawn(writer), tokio::spawn(comparisons), tokio::spawn(memory), tokio::spawn(acceptances)];
+    (work, [tokio::spawn(pipeline.run(queue)), tokio::spawn(keeper)].into_iter().chain(others).collect())
 }
 
 impl Aggregator {

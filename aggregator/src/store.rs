@@ -1,12 +1,17 @@
-//! What outlives observations: labels, answers, incidents, nodes and the audit log, in one SQLite file.
+//! What outlives observations: labels, answers, incidents, nodes, baselines and the audit log, in one SQLite file.
 
 mod answers;
 mod audit;
+mod baselines;
 mod cross_checks;
+mod decisions;
+mod exceptions;
 mod incidents;
 mod labels;
 mod models;
 mod nodes;
+mod notified;
+mod quiet;
 mod schema;
 
 use std::{
@@ -19,12 +24,16 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-pub use answers::NewAnswer;
+pub use answers::{NewAnswer, Undone};
 pub use audit::AuditRow;
+pub use decisions::{DAY_MS, StoredAlerts};
+pub use exceptions::{Replacing, StoredException};
 pub use incidents::{IncidentFilter, StoredIncident};
 pub use labels::LabelFilter;
 pub use models::StoredModel;
 pub use nodes::StoredNode;
+pub use notified::Notified;
+pub use quiet::{Judged, Judgement};
 
 /// Most rows of labels, retractions among them; beyond it new ones are refused.
 pub const MAX_LABELS: u64 = 1_000_000;
@@ -34,6 +43,12 @@ pub const MAX_INCIDENTS: u64 = 100_000;
 pub const MAX_ANSWERS_PER_INCIDENT: u64 = 1_000;
 /// Most changes of what comparing with Prometheus came to; beyond it the oldest go.
 pub const MAX_CROSS_CHECKS: u64 = 200_000;
+/// Most incidents whose decision is kept; beyond it the oldest go, and rates rest on those that are left.
+pub const MAX_DECISIONS: u64 = 200_000;
+/// Most exceptions that stand, those of answers among them; beyond it new ones are refused, and of answers the oldest ends.
+pub const MAX_EXCEPTIONS: u64 = 1_000;
+/// Most quiet windows kept; beyond it the oldest that nobody judged go.
+pub const MAX_QUIET_WINDOWS: u64 = 10_000;
 /// Most rows of the audit log; beyond it the oldest go.
 pub const MAX_AUDIT: u64 = 1_000_000;
 
@@ -96,6 +111,34 @@ pub enum StoreError {
         /// Which table.
         what: &'static str,
         /// Which row.
+        id: u64,
+    },
+    /// There is nothing of that name.
+    #[error("there is no {what} named {name:?}")]
+    NoSuch {
+        /// What.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is {what} {name:?} already: remove it first, or take another name")]
+    Exists {
+        /// What.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// No answer stands.
+    #[error("incident {id} has no answer that stands")]
+    NoAnswer {
+        /// The incident.
+        id: u64,
+    },
+    /// Somebody judged the window before.
+    #[error("quiet window {id} was judged already")]
+    AlreadyJudged {
+        /// The window.
         id: u64,
     },
     /// The label was taken back before.

@@ -15,6 +15,7 @@ use vedette_proto::v1::export_service_client::ExportServiceClient;
 use vedette_proto::v1::ingest_service_client::IngestServiceClient;
 use vedette_proto::v1::label_service_client::LabelServiceClient;
 use vedette_proto::v1::model_service_client::ModelServiceClient;
+use vedette_proto::v1::policy_service_client::PolicyServiceClient;
 use vedette_proto::v1::query_service_client::QueryServiceClient;
 
 use crate::cluster::{self, Cluster, Role};
@@ -218,10 +219,14 @@ pub(crate) fn bearer(token: &str) -> Option<MetadataValue<Ascii>> {
 /// The services of an aggregator.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// The way there, for whatever is no client of one service.
+    pub channel: Authorised,
     /// What the aggregator knows.
     pub query: QueryServiceClient<Authorised>,
     /// What people and simulations say.
     pub label: LabelServiceClient<Authorised>,
+    /// What people are bothered with, and what they except.
+    pub policy: PolicyServiceClient<Authorised>,
     /// Where observations go: a recording is played through it as an agent would deliver it.
     pub ingest: IngestServiceClient<Authorised>,
     /// Its kind classifiers.
@@ -235,8 +240,10 @@ impl Client {
     pub(crate) fn over(channel: &Channel, token: &Token) -> Self {
         let client = || InterceptedService::new(channel.clone(), token.clone());
         Self {
+            channel: client(),
             query: QueryServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             label: LabelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            policy: PolicyServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             ingest: IngestServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             model: ModelServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             export: ExportServiceClient::new(client()).max_decoding_message_size(MAX_MESSAGE_BYTES),

@@ -6,23 +6,32 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 
+use crate::alerts::{self, AlertsCommand};
+use crate::backtest::{self, BacktestArgs};
+use crate::budget::{self, BudgetArgs};
+use crate::canary::{self, CanaryArgs};
 use crate::client::{Client, ConnectArgs};
 use crate::cluster::Role;
+use crate::console::{self, ConsoleArgs};
 use crate::containers::{self, ContainersArgs};
 use crate::crosscheck::{self, CrosscheckArgs};
 use crate::demo::{self, DemoArgs};
 use crate::evaluate::{self, EvaluateArgs};
+use crate::exception::{self, ApplyArgs, ExceptionCommand};
 use crate::exit::{self, Exit};
 use crate::explain;
 use crate::export::{self, ExportArgs};
 use crate::incidents::{self, IncidentsArgs};
-use crate::label::{self, AnswerArgs, LabelCommand};
+use crate::judge::{self, JudgeArgs};
+use crate::label::{self, AcceptArgs, AnswerArgs, LabelCommand};
 use crate::model::{self, ModelCommand};
 use crate::output::{Format, Output};
 use crate::query::{self, QueryArgs};
 use crate::record::{self, RecordArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::simulate::{self, SimulateArgs};
+use crate::top::{self, TopArgs};
+use crate::train::{self, TrainArgs};
 use crate::{status, watch};
 
 /// Watches every container from the kernel's own files, tells normal from abnormal, and says why.
@@ -82,6 +91,15 @@ Examples:
 In a script (3 means that nothing matches):
   vedette incidents --open --severity page >/dev/null && echo somebody should look")]
     Incidents(IncidentsArgs),
+    /// Show nodes, workloads by score and open incidents, live
+    #[command(after_help = "\
+q or Ctrl-C ends it. Where nobody watches it prints once; -o json prints one object.
+
+Examples:
+  vedette top
+  vedette top --namespace shop --every 5
+  vedette top -o json | jq -r '.workloads[:5][] | \"\\(.score) \\(.workload.owner_name)\"'")]
+    Top(TopArgs),
     /// Say everything that is known about an incident
     #[command(after_help = "\
 What moved, by how much, against which baseline; each picture runs from before the onset (^) on.
@@ -103,13 +121,58 @@ expected       real but allowed; becomes an exception, never an example of norma
 nothing-there  nothing unusual happened; becomes a label
 unsure         looked at, and undecided
 
+After expected and nothing-there, what is like it (another replica, time, up to twice as much) is a ticket at most; a different or stronger
+case of that kind still pages. docs/alerts.md says what alike means.
+
 Examples:
   vedette answer 12 attack --kind scan
-  vedette answer 13 expected --note \"load test until Friday\"")]
+  vedette answer 13 expected --note \"load test until Friday\"
+  vedette answer 13 --undo")]
     Answer(AnswerArgs),
+    /// Show whether this installation pages and what it would have paged; say that it shall
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Show how often people were bothered, what was withheld, and how much is missed
+    #[command(after_help = "\
+Rates are per week with their Poisson interval, and say on how many days of watching they rest. The digest is what policy made a note of.
+
+Examples:
+  vedette budget
+  vedette budget --since 28d -o json | jq .pages")]
+    Budget(BudgetArgs),
+    /// Let things happen without bothering anybody
+    #[command(subcommand)]
+    Exception(ExceptionCommand),
+    /// Make the exceptions of a file those that stand, and say what they would have hidden
+    #[command(after_help = "\
+Exceptions of a file applied before that are in it no more end; those that people added stay. docs/alerts.md shows a file.
+
+Examples:
+  vedette apply exceptions.yaml --dry-run
+  vedette apply exceptions.yaml")]
+    Apply(ApplyArgs),
+    /// Judge quiet minutes drawn by chance, so that misses are seen
+    #[command(after_help = "\
+Every workload is as likely as another. Answers become labels; `vedette budget` says how many were misses, with an interval.
+
+Examples:
+  vedette judge
+  vedette judge --list --count 3
+  vedette judge 17 nothing-there
+  vedette judge 18 attack --kind mining")]
+    Judge(JudgeArgs),
+    /// Say that what a workload does while an incident is open is its normal from now on
+    #[command(after_help = "\
+While an incident is open, the workload's baseline stands still, and what the workload does is learnt beside it. Accepting makes that the
+baseline, and the frozen reference. A ticket that was steady for a day asks for it; a day later a timer accepts, unless somebody
+answered attack or unsure.
+
+Example:
+  vedette accept 12 --note \"version 2.4 keeps a cache\"")]
+    Accept(AcceptArgs),
     /// Ask history in SQL
     #[command(after_help = "\
-Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, gaps. Read-only.
+Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, audit, gaps. Read-only.
 
 Examples:
   vedette query 'select * from observations limit 1'
@@ -127,6 +190,16 @@ Examples:
   vedette export --layout seed --out history.csv
   vedette export --kind mining --kind scan --format jsonl | head")]
     Export(ExportArgs),
+    /// Open the web console in a browser on this machine
+    #[command(after_help = "\
+Serves it on 127.0.0.1 over the same connection as every other command: whoever runs this may do in the browser what --role says, until
+Ctrl-C. The address that is printed opens one session of eight hours; docs/decisions/061 says what that protects against.
+
+Examples:
+  vedette console
+  vedette console --role viewer --context production
+  vedette console --data-dir /var/lib/vedette --port 8443 --no-browser")]
+    Console(ConsoleArgs),
     /// Run aggregator, agent and simulated attacks on this machine: a demonstration, not evidence
     #[command(after_help = "\
 Needs root on Linux for the live run; otherwise replays a recording.
@@ -183,6 +256,41 @@ Examples:
     /// See and choose the kind classifiers that an aggregator has
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Attack pods of its own with a scan and a miner, labelled as simulated, and say whether that was detected and how fast
+    #[command(after_help = "\
+Takes two and a half minutes, touches nobody else's pods, and removes its own however it ends. Whatever was not detected is a failure (1): a
+canary in a schedule tells when detection itself no longer works. On this machine it needs root, and an agent that watches it; in a cluster
+what `vedette simulate --backend kube` needs (docs/lab.md).
+
+Examples:
+  vedette canary --data-dir /var/lib/vedette
+  vedette canary --backend kube
+  vedette canary -o json | jq '.[] | select(.detected == \"no\")'")]
+    Canary(CanaryArgs),
+    /// Play history through a fresh detector and compare with what was told; or score the rows of any table
+    #[command(after_help = "\
+History is played with today's detector, after some minutes that only teach it: `same` was told then and would be now, `new` would be told
+now, `gone` was told then. It is held in memory, at most 5 million rows at once.
+
+A table is a CSV file with a header, also .csv.gz, of any size; - is standard input. Every row gets a score by the unsupervised layers, from
+nothing but the rows before it. Every column but those named otherwise must be numeric; an empty field, NaN and null are absent.
+docs/evaluation.md says what the score is made of.
+
+Examples:
+  vedette backtest --since 6h --namespace shop
+  vedette backtest --since 2d --until 1d -o json | jq '.[] | select(.state == \"new\")'
+  vedette backtest --csv metrics.csv --time timestamp --scores-out scores.csv
+  vedette backtest --csv pods.csv.gz --time timestamp --entity pod --label label --train-rows 5000
+  vedette backtest --csv pods.csv.gz --time timestamp --entity pod --column cpu_millicores -o json")]
+    Backtest(BacktestArgs),
+    /// Train the kind classifier from recordings, and sign it
+    #[command(after_help = "\
+Trees are grown on the set DEV, thresholds chosen by the set CAL. The file has the figures of models trained likewise, each asked about the
+session that it did not know. The same recordings, seed and key give the same bytes.
+
+Example:
+  vedette train --recordings recordings --out kind.vdtm")]
+    Train(TrainArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -226,6 +334,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Record(args) => record::run(args).await,
         Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
+        Command::Canary(args) => canary::run(args, &cli.connect, &mut output).await.map(ExitCode::from),
+        Command::Backtest(args) => backtest::run(&args, &cli.connect, &mut output).await.map(ExitCode::from),
+        Command::Train(args) => train::run(&args, &mut output).map(ExitCode::from),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
@@ -240,8 +351,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The role that suffices for a command.
 fn needs(command: &Command) -> Role {
     match command {
-        Command::Answer(_) => Role::Operator,
         Command::Model(command) => command.needs(),
+        Command::Answer(_) | Command::Accept(_) | Command::Console(_) | Command::Judge(_) => Role::Operator,
+        Command::Alerts(command) if command.writes() => Role::Operator,
+        Command::Exception(command) if command.writes() => Role::Operator,
+        Command::Apply(_) => Role::Operator,
         Command::Label(command) if command.writes() => Role::Operator,
         Command::Export(_) | Command::Replay(_) => Role::Admin,
         _ => Role::Viewer,
@@ -260,14 +374,29 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Crosscheck(args) => crosscheck::run(args, client, output).await,
         Command::Incidents(args) if args.watch => watch::run(args, &route, client.clone(), output).await,
         Command::Incidents(args) => incidents::run(args, client, output, now).await,
+        Command::Top(args) => top::run(args, &route, client.clone(), output).await,
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,
+        Command::Alerts(command) => alerts::run(command, client, output, now.as_millisecond()).await,
+        Command::Budget(args) => budget::run(args, client, output, now).await,
+        Command::Exception(command) => exception::run(command, client, output, now).await,
+        Command::Apply(args) => exception::apply(args, client, output, now).await,
+        Command::Judge(args) => judge::run(args, client, output).await,
+        Command::Accept(args) => label::accept(args, client, output).await,
         Command::Query(args) => query::run(args, client, output).await,
+        Command::Console(args) => console::run(args, client, output).await,
         Command::Export(args) => export::run(args, client, now).await,
         Command::Replay(args) => replay::run(args, client, output).await,
         Command::Model(command) => model::run(command, client, output).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Record(_) | Command::Evaluate(_) | Command::Completion { .. } => {
+        Command::Demo(_)
+        | Command::Simulate(_)
+        | Command::Record(_)
+        | Command::Evaluate(_)
+        | Command::Backtest(_)
+        | Command::Canary(_)
+        | Command::Train(_)
+        | Command::Completion { .. } => {
             unreachable!("these ask no aggregator")
         }
     }

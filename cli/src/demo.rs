@@ -5,7 +5,7 @@ mod replay;
 
 pub(crate) mod schedule;
 
-mod judge;
+pub(crate) mod judge;
 
 pub(crate) mod accounting;
 

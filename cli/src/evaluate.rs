@@ -5,22 +5,26 @@ mod figures;
 mod learn;
 mod page;
 mod picture;
-mod play;
-mod stats;
+pub(crate) mod play;
+pub(crate) mod stats;
 mod trivial;
-mod truth;
+pub(crate) mod truth;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use vedette_detect::Config;
+use vedette_detect::{Classifier, Config};
+use vedette_forest::Model;
 
-use self::events::About;
-use self::figures::{Figure, OfForest, OfRows, Recall, Session};
+use self::events::{About, Outcome};
+use self::figures::{Figure, Recall, Way};
+pub(crate) use self::figures::{Session, Sum};
 use self::learn::Split;
+use self::play::Played;
 use self::stats::{Share, poisson_upper};
 use self::truth::{Role, Truth};
 use crate::cell::{Cell, Tone};
@@ -82,14 +86,14 @@ impl Which {
 
 /// Evaluates the detector, and prints what came of it.
 pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
-    let sessions = sessions(&find(&args.recordings)?)?;
+    let mut sessions = sessions(&find(&args.recordings)?)?;
     let chosen: Vec<usize> = (0..sessions.len()).filter(|&place| args.set.holds(sessions[place].set)).collect();
     if chosen.is_empty() {
         return Err(Stop::usage(format!("no recording of the set {} in {}", args.set.word(), args.recordings.display())).into());
     }
-    let forests = forests(&sessions, &chosen, args)?;
+    let ways = ways(&mut sessions, &chosen, args)?;
     let shown: Vec<&Session> = chosen.iter().map(|&place| &sessions[place]).collect();
-    let figures = figures::all(&shown, &forests, &format!("recordings, {}", args.set.word()));
+    let figures = figures::all(&shown, &ways, &format!("recordings, {}", args.set.word()));
     let json = serde_json::to_string_pretty(&figures)? + "\n";
     if let Some(path) = &args.out {
         std::fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))?;
@@ -101,69 +105,132 @@ pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
     match output.format {
         Format::Json => output.line(json.trim_end())?,
         Format::Csv => table(&figures, output)?,
-        Format::Table => report(&shown, &forests, output)?,
+        Format::Table => report(&shown, &ways, output)?,
     }
     Ok(Exit::Ok)
 }
 
-/// The kind classifier, trained and asked under the split that was asked for, and under the random one, that the flattery shows.
-fn forests(sessions: &[Session], chosen: &[usize], args: &EvaluateArgs) -> anyhow::Result<Vec<OfForest>> {
-    if sessions.iter().filter(|session| session.set == Set::Dev).count() < 2 {
-        eprintln!("vedette: the kind classifier is not evaluated: that takes two recordings of the set DEV at least");
-        return Ok(Vec::new());
+/// What came of every way to detect: with the kind classifier under the split that was asked for, under the random one, that the flattery
+/// shows, and by the signatures alone. What the first comes to is then what the sessions say.
+fn ways(sessions: &mut [Session], chosen: &[usize], args: &EvaluateArgs) -> anyhow::Result<Vec<Way>> {
+    let of = |sessions: &[Outcome]| chosen.iter().map(|&place| sessions[place].clone()).collect::<Vec<_>>();
+    let signatures: Vec<Outcome> = sessions.iter().map(|session| session.outcome.clone()).collect();
+    let signatures = Way { model: "signatures alone", split: figures::NOTHING_TRAINED, outcomes: of(&signatures) };
+    let count = |set: Set| sessions.iter().filter(|session| session.set == set).count();
+    if count(Set::Dev) < 2 || count(Set::Cal) < 2 {
+        eprintln!("vedette: only the signatures are evaluated: the classifier takes two recordings of the set DEV and two of CAL at least");
+        return Ok(vec![signatures]);
     }
-    let mut splits = vec![args.split];
+    let honest = judged(sessions, args.split, args.seed)?;
+    let mut ways = Vec::new();
     if args.split != Split::Random {
-        splits.push(Split::Random);
+        let random: Vec<Outcome> = judged(sessions, Split::Random, args.seed)?.into_iter().map(|(outcome, _)| outcome).collect();
+        ways.push(Way { model: "vedette", split: Split::Random.word(), outcomes: of(&random) });
     }
-    let style = ProgressStyle::with_template("{spinner} training {pos}/{len} {wide_msg}").context("the progress bar's template")?;
-    let progress = ProgressBar::new(1).with_style(style);
-    let of = |split: Split| -> anyhow::Result<OfForest> {
-        progress.set_message(format!("kept apart by {}", split.word()));
-        let mut trained = |part: u64, parts: u64| {
-            progress.set_length(parts);
-            progress.set_position(part);
-        };
-        let said = learn::said(sessions, split, args.seed, &mut trained)?;
-        Ok(figures::of_forest(sessions, chosen, &said, split))
-    };
-    let forests = splits.into_iter().map(of).collect();
-    progress.finish_and_clear();
-    forests
+    for (session, (outcome, played)) in sessions.iter_mut().zip(honest) {
+        session.outcome = outcome;
+        session.played = played;
+    }
+    let honest: Vec<Outcome> = sessions.iter().map(|session| session.outcome.clone()).collect();
+    ways.insert(0, Way { model: "vedette", split: args.split.word(), outcomes: of(&honest) });
+    ways.push(signatures);
+    Ok(ways)
 }
 
-/// Plays the recordings side by side, as many at once as there are processors.
-fn sessions(folders: &[PathBuf]) -> anyhow::Result<Vec<Session>> {
-    let style = ProgressStyle::with_template("{spinner} evaluating {pos}/{len} {wide_msg}").context("the progress bar's template")?;
-    let progress = ProgressBar::new(folders.len() as u64).with_style(style);
+/// Plays every session with classifiers that were trained on what is kept apart from what is then counted.
+fn judged(sessions: &[Session], split: Split, seed: u64) -> anyhow::Result<Vec<(Outcome, Played)>> {
+    let parts = split.parts(sessions.len());
+    let progress = progress("training", parts.end - parts.start)?;
+    let mut plays: Vec<(u64, usize, Arc<Classifier>)> = Vec::new();
+    for part in parts {
+        progress.set_message(format!("kept apart by {}", split.word()));
+        let model =
+            learn::model(sessions, seed, &|number, place, unix_ms| split.may_learn(part, number, &sessions[number], place, unix_ms))?;
+        let classifier = Arc::new(Classifier::new(model)?.named(format!("without {} {part}", split.word())));
+        let asked = (0..sessions.len()).filter(|&number| split != Split::Session || number as u64 == part);
+        plays.extend(asked.map(|number| (part, number, Arc::clone(&classifier))));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let done = side_by_side("evaluating", plays.len(), |place| {
+        let (part, number, classifier) = &plays[place];
+        let session = &sessions[*number];
+        let mut played = play::play(&session.recorded, &session.truth, &Config::default(), Some(classifier))?;
+        let asks = |place: &truth::Place, unix_ms| split.asks(*part, *number, session, place, unix_ms);
+        let outcome = events::outcome_of(&session.truth, &played.told, &asks);
+        let places = &played.places;
+        played.rows.retain(|row| asks(&places[row.place as usize], row.unix_ms));
+        played.told.retain(|told| asks(&told.place, told.opened_unix_ms));
+        Ok((outcome, played))
+    })?;
+    let mut all: Vec<(Outcome, Played)> = sessions.iter().map(|_| Default::default()).collect();
+    for ((_, number, _), (outcome, mut played)) in plays.iter().zip(done) {
+        let (outcomes, of_session) = &mut all[*number];
+        outcomes.append(outcome);
+        // The same recording is played the same way: workloads have the same numbers in every part.
+        played.rows.append(&mut of_session.rows);
+        played.told.append(&mut of_session.told);
+        played.rows.sort_by_key(|row| row.unix_ms);
+        *of_session = played;
+    }
+    Ok(all)
+}
+
+/// The model of all recordings.
+pub(crate) fn trained(sessions: &[Session], seed: u64) -> anyhow::Result<Model> {
+    learn::model(sessions, seed, &|_, _, _| true)
+}
+
+/// What models come to that were trained like it, each asked about the session that it did not know.
+pub(crate) fn held_out(sessions: &[Session], seed: u64) -> anyhow::Result<Sum> {
+    let outcomes = judged(sessions, Split::Session, seed)?.into_iter().map(|(outcome, _)| outcome).collect();
+    Ok(Way { model: "vedette", split: Split::Session.word(), outcomes }.sum())
+}
+
+fn progress(what: &str, of: u64) -> anyhow::Result<ProgressBar> {
+    let template = format!("{{spinner}} {what} {{pos}}/{{len}} {{wide_msg}}");
+    Ok(ProgressBar::new(of).with_style(ProgressStyle::with_template(&template).context("the progress bar's template")?))
+}
+
+/// Does so many things, as many at once as there are processors; gives what came of them in their order.
+fn side_by_side<T: Send>(what: &str, things: usize, work: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
+    let progress = progress(what, things as u64)?;
     let (next, workers) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
-    let work = || -> anyhow::Result<Vec<(usize, Session)>> {
+    let some = || -> anyhow::Result<Vec<(usize, T)>> {
         let mut done = Vec::new();
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(folder) = folders.get(place) else { return Ok(done) };
-            done.push((place, session(folder)?));
+            if place >= things {
+                return Ok(done);
+            }
+            done.push((place, work(place)?));
             progress.inc(1);
-            progress.set_message(folder.display().to_string());
         }
     };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(some)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))).collect()
     });
     progress.finish_and_clear();
-    let mut all: Vec<(usize, Session)> = results.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let mut all: Vec<(usize, T)> = results.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
     all.sort_by_key(|(place, _)| *place);
-    Ok(all.into_iter().map(|(_, session)| session).collect())
+    Ok(all.into_iter().map(|(_, one)| one).collect())
+}
+
+/// Plays recordings by the signatures alone.
+pub(crate) fn sessions(folders: &[PathBuf]) -> anyhow::Result<Vec<Session>> {
+    side_by_side("playing", folders.len(), |place| session(&folders[place]))
 }
 
 fn session(folder: &Path) -> anyhow::Result<Session> {
     let recorded = Recorded::open(folder)?;
     let truth = Truth::of(&recorded.labels, &recorded.containers).with_context(|| folder.display().to_string())?;
-    let played = play::play(&recorded, &truth, &Config::default()).with_context(|| folder.display().to_string())?;
-    let outcome = events::outcome(&truth, &played.told);
+    let played = play::play(&recorded, &truth, &Config::default(), None).with_context(|| folder.display().to_string())?;
+    let outcome = events::outcome_of(&truth, &played.told, &|_, _| true);
     let container_days = played.container_seconds / 86_400.0;
-    Ok(Session { name: recorded.manifest.name.clone(), set: recorded.manifest.set, truth, played, outcome, container_days })
+    let (name, set) = (recorded.manifest.name.clone(), recorded.manifest.set);
+    let middle_unix_ms = recorded.manifest.started_unix_ms.midpoint(recorded.manifest.ended_unix_ms);
+    Ok(Session { name, set, recorded, middle_unix_ms, truth, played, outcome, container_days })
 }
 
 fn table(figures: &[Figure], output: &mut Output) -> anyhow::Result<()> {
@@ -178,10 +245,11 @@ fn table(figures: &[Figure], output: &mut Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(sessions: &[&Session], forests: &[OfForest], output: &mut Output) -> anyhow::Result<()> {
+fn report(sessions: &[&Session], ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
     let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
     let days: f64 = sessions.iter().map(|session| session.container_days).sum();
     output.line(&format!("{} recordings, {} attacks, {days:.2} container-days", sessions.len(), attacks().count()))?;
+    summary(ways, output)?;
     section(output, "Attacks by kind", &figures::recalls(attacks(), |attack| attack.episode.kind.word().to_owned()))?;
     section(
         output,
@@ -189,21 +257,35 @@ fn report(sessions: &[&Session], forests: &[OfForest], output: &mut Output) -> a
         &figures::recalls(attacks(), |attack| format!("{} {}", attack.episode.loudness(), attack.episode.kind.word())),
     )?;
     section(output, "Attacks by placement", &figures::recalls(attacks(), |attack| attack.episode.placement.clone()))?;
-    let outcomes: Vec<_> = sessions.iter().map(|session| &session.outcome).collect();
-    let f1 = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
-    output.line(&format!("\nKind macro-F1 by event: {} by the signatures", f1(figures::macro_f1(&outcomes))))?;
-    for forest in forests {
-        output.line(&format!("  {} by the forest, kept apart by {}", f1(forest.macro_f1), forest.split.word()))?;
-    }
-    if let [honest, random] = forests
-        && random.macro_f1 > honest.macro_f1
-    {
-        let warning = "  Kept apart at random it looks better: that is what neighbouring rows tell each other, not what it has learnt.";
-        output.line(&output.toned(warning, Tone::Warning))?;
-    }
     baits(sessions, output)?;
     false_alarms(sessions, days, output)?;
-    rows(sessions, forests, output)
+    rows(sessions, output)
+}
+
+/// The ways beside each other, the one that the rest is about first.
+fn summary(ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
+    output.line(&format!("\n{}", output.bold("Ways to detect, and what was kept apart from what")))?;
+    let headers =
+        ["", "KEPT APART", "TOLD", "NAMED", "PAGED", "MACRO-F1", "LOOK-ALIKES", "PAGED", "PLACEBOS", "PAGED", "ORDINARY", "PAGED"];
+    let mut rows = output.rows(headers.map(Column::table).into())?;
+    let macro_f1: Vec<_> = ways.iter().map(|way| way.sum().macro_f1).collect();
+    for way in ways {
+        let sum = way.sum();
+        let f1 = sum.macro_f1.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+        let texts = [way.model.to_owned(), way.split.to_owned(), percent(sum.told), percent(sum.named), percent(sum.paged), f1];
+        let ((look, look_paged), (placebo, placebo_paged)) = (sum.look_alikes, sum.placebos);
+        let shares = [look, look_paged, placebo, placebo_paged].map(percent);
+        let counts = [sum.ordinary.0, sum.ordinary.1].map(|count| count.to_string());
+        rows.row(texts.into_iter().chain(shares).chain(counts).map(Cell::text).collect())?;
+    }
+    rows.end()?;
+    if let [honest, random, _] = macro_f1[..]
+        && random > honest
+    {
+        let warning = "Kept apart at random it looks better: that is what neighbouring windows tell each other, not what it has learnt.";
+        output.line(&output.toned(warning, Tone::Warning))?;
+    }
+    Ok(())
 }
 
 fn section(output: &mut Output, title: &str, groups: &[Recall]) -> anyhow::Result<()> {
@@ -290,7 +372,7 @@ fn false_alarms(sessions: &[&Session], days: f64, output: &mut Output) -> anyhow
     Ok(())
 }
 
-fn rows(sessions: &[&Session], forests: &[OfForest], output: &mut Output) -> anyhow::Result<()> {
+fn rows(sessions: &[&Session], output: &mut Output) -> anyhow::Result<()> {
     output.line(&format!("\n{}", output.bold("Row by row, as others report it: it flatters whoever calls long attacks long")))?;
     let headers = ["", "ACCURACY", "PRECISION", "RECALL", "F1", "ROC-AUC", "PR-AUC"];
     let mut rows = output.rows(headers.map(Column::table).into())?;
@@ -300,16 +382,11 @@ fn rows(sessions: &[&Session], forests: &[OfForest], output: &mut Output) -> any
         let tone = if name == "vedette" { Tone::Good } else { Tone::Plain };
         rows.row([Cell::word(name, tone)].into_iter().chain(cells).collect())?;
     }
-    for forest in forests {
-        let OfRows { accuracy, precision, recall, f1, areas } = forest.rows;
-        let cells = [accuracy, precision, recall, f1, areas.roc, areas.pr].map(|value| Cell::text(format!("{value:.3}")));
-        rows.row([Cell::text(format!("forest, {}", forest.split.word()))].into_iter().chain(cells).collect())?;
-    }
     rows.end()?;
     Ok(())
 }
 
-fn percent(share: Share) -> String {
+pub(crate) fn percent(share: Share) -> String {
     share.value().map_or_else(|| "-".to_owned(), |value| format!("{:.0} %", value * 100.0))
 }
 

@@ -81,7 +81,9 @@ impl From<Status> for Stop {
             Code::Unimplemented => {
                 Self::new(Exit::Failure, format!("this aggregator cannot do that ({said}); it is older than this vedette"))
             }
-            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::ResourceExhausted => Self::new(Exit::Failure, said),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::ResourceExhausted | Code::AlreadyExists => {
+                Self::new(Exit::Failure, said)
+            }
             code => Self::new(Exit::Failure, format!("the aggregator failed: {said} ({code:?})")),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use vedette_proto::v1::{Evidence, ExplainIncidentRequest, ExplainIncidentResponse, Incident, Series};
+use vedette_proto::v1::{Evidence, ExplainIncidentRequest, ExplainIncidentResponse, Incident, Series, Withheld};
 
 use crate::cell::{Cell, Tone};
 use crate::client::Client;
@@ -138,7 +138,8 @@ fn page(output: &Output, incident: &Incident, explained: &ExplainIncidentRespons
         explained.answers.iter().map(|answer| {
             let at = when::local(answer.unix_ms, &output.zone);
             let note = if answer.note.is_empty() { String::new() } else { format!(": {}", answer.note) };
-            format!("{} {}, {at}{note}", answer.author, answer.answer().word())
+            let undone = if answer.undone_unix_ms == 0 { "" } else { ", taken back" };
+            format!("{} {}, {at}{undone}{note}", answer.author, answer.answer().word())
         }),
     );
     how_to_answer(&mut text, output, incident);
@@ -154,9 +155,14 @@ fn head(text: &mut String, output: &Output, incident: &Incident, explained: &Exp
     };
     let severity = output.toned(incident.severity().word(), severity_tone(incident.severity()));
     let state = if incident.resolved_unix_ms == 0 { "open" } else { "resolved" };
+    let withheld = match incident.withheld() {
+        Withheld::Unspecified => String::new(),
+        reason => format!("asked for a {}: {} {}", incident.asked_severity().word(), reason.word(), escaped(&incident.withheld_by)),
+    };
     line("Incident", format!("#{}: {} [{severity}, {state}]", incident.id, output.bold(&escaped(&incident.effect))));
     line("", escaped(&incident.summary));
     line("Where", format!("{}, cluster {}", escaped(&place(&workload)), escaped(&workload.cluster)));
+    line("Withheld", withheld.trim_end().to_owned());
     line("Pods", few(&incident.pods));
     line("Nodes", few(&incident.nodes));
     let ids: Vec<_> = incident.container_ids.iter().map(|id| short_id(id).to_owned()).collect();
@@ -240,11 +246,14 @@ fn how_to_answer(text: &mut String, output: &Output, incident: &Incident) {
     let _ = writeln!(text, "\n{}", output.bold("How to answer"));
     for (word, meaning) in [
         ("attack", format!("it was one (--kind KIND where it was not {kind})")),
-        ("expected", "it was real but allowed: do not tell me again".to_owned()),
+        ("expected", "it was real but allowed: what is like it does not page".to_owned()),
         ("nothing-there", "nothing unusual happened".to_owned()),
         ("unsure", "looked at, and undecided".to_owned()),
     ] {
         let _ = writeln!(text, "  vedette answer {id} {word:<14} {meaning}");
+    }
+    if incident.resolved_unix_ms == 0 {
+        let _ = writeln!(text, "  vedette accept {id} {:<14} this level is the workload's normal from now on", "");
     }
 }
 

@@ -119,7 +119,9 @@ pub async fn to_file(client: &mut Client, request: ExportRequest, out: &Path) ->
     Ok(exported)
 }
 
-enum Sink {
+/// Where a file goes that appears once it is complete.
+pub(crate) enum Sink {
+    /// Standard output.
     Stdout(io::Stdout),
     /// A pipe or a device: it cannot be replaced, only written to.
     Special(File),
@@ -128,7 +130,8 @@ enum Sink {
 }
 
 impl Sink {
-    fn open(out: &Path, binary: bool) -> anyhow::Result<Self> {
+    /// Opens `out`, of which `-` is standard output; `binary` is not for a terminal.
+    pub(crate) fn open(out: &Path, binary: bool) -> anyhow::Result<Self> {
         if out.as_os_str() == "-" {
             if binary && io::stdout().is_terminal() {
                 return Err(Stop::usage("Parquet is not for a terminal; give --out FILE").into());
@@ -152,7 +155,8 @@ impl Sink {
         matches!(self, Self::Stdout(_))
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes some of it.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout(stdout) => stdout.write_all(bytes),
             Self::Special(file) => file.write_all(bytes),
@@ -160,7 +164,8 @@ impl Sink {
         }
     }
 
-    fn finish(self, out: &Path) -> io::Result<()> {
+    /// It is complete.
+    pub(crate) fn finish(self, out: &Path) -> io::Result<()> {
         match self {
             Self::Stdout(mut stdout) => stdout.flush(),
             Self::Special(mut file) => file.flush(),

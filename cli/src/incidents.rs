@@ -89,6 +89,9 @@ pub fn columns(change: Option<IncidentChange>) -> Vec<Column> {
         Column::both("answer", "ANSWER"),
         Column::data("summary"),
         Column::data("evidence"),
+        Column::data("asked_severity"),
+        Column::data("withheld"),
+        Column::data("withheld_by"),
     ];
     if change.is_some() {
         columns.insert(0, Column::data("change"));
@@ -124,6 +127,9 @@ pub fn cells(change: Option<IncidentChange>, incident: &Incident, now_unix_ms: i
         Cell::word(incident.answer().word(), answer_tone(incident.answer())),
         Cell::text(&incident.summary),
         Cell::Json(evidence(&incident.evidence)),
+        Cell::word(incident.asked_severity().word(), Tone::Plain),
+        Cell::word(incident.withheld().word(), Tone::Plain),
+        Cell::text(&incident.withheld_by),
     ];
     if let Some(change) = change {
         cells.insert(0, Cell::word(change_word(change), Tone::Plain));

@@ -78,6 +78,7 @@ struct AnswerOut<'a> {
     author: &'a str,
     note: &'a str,
     time: Option<String>,
+    undone: Option<String>,
 }
 
 /// The answers of an explanation as a JSON list.
@@ -89,6 +90,7 @@ pub fn answers(answers: &[RecordedAnswer]) -> String {
         author: &one.author,
         note: &one.note,
         time: instant(one.unix_ms),
+        undone: instant(one.undone_unix_ms),
     });
     text(&list.collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! `vedette label` and `vedette answer`: what people say about stretches of time.
+//! `vedette label`, `vedette answer` and `vedette accept`: what people say about stretches of time.
 
 use std::collections::HashMap;
 
@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use vedette_proto::v1::{
     AddLabelsRequest, Answer, AnswerIncidentRequest, Kind, Label, LabelSource, ListLabelsRequest, RetractLabelRequest, TimeRange,
+    UndoAnswerRequest,
 };
 
 use crate::cell::{Cell, Tone};
@@ -114,8 +115,11 @@ pub struct AnswerArgs {
     /// The incident
     id: u64,
     /// Your word on it
-    #[arg(value_name = "ANSWER", value_parser = vocabulary::answer())]
-    answer: Answer,
+    #[arg(value_name = "ANSWER", value_parser = vocabulary::answer(), required_unless_present = "undo")]
+    answer: Option<Answer>,
+    /// Take the last answer back, with its labels and what followed from it
+    #[arg(long, conflicts_with_all = ["answer", "kind", "note"])]
+    undo: bool,
     /// The kind, where it was an attack of another one than named
     #[arg(long, value_name = "KIND", value_parser = vocabulary::kind())]
     kind: Option<Kind>,
@@ -126,16 +130,29 @@ pub struct AnswerArgs {
     author: AuthorArgs,
 }
 
+/// Flags of `vedette accept`.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// The incident
+    id: u64,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    #[command(flatten)]
+    author: AuthorArgs,
+}
+
 /// Who speaks.
 #[derive(Debug, Args)]
-struct AuthorArgs {
+pub struct AuthorArgs {
     /// Your name [default: the user who runs this]
     #[arg(long, value_name = "NAME")]
     author: Option<String>,
 }
 
 impl AuthorArgs {
-    fn name(self) -> Result<String, Stop> {
+    /// The name, or an error that says how to give one.
+    pub fn name(self) -> Result<String, Stop> {
         let named = self.author.or_else(|| {
             // Under sudo the person is not root.
             let user = |name: &str| std::env::var(name).ok().filter(|user| !user.is_empty());
@@ -262,28 +279,73 @@ async fn retract(args: RetractArgs, client: &mut Client, output: &mut Output) ->
 
 /// Records an operator's word on an incident.
 pub async fn answer(args: AnswerArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
-    if args.kind.is_some() && args.answer != Answer::Attack {
+    let Some(answer) = args.answer.filter(|_| !args.undo) else { return undo(args, client, output).await };
+    if args.kind.is_some() && answer != Answer::Attack {
         return Err(Stop::usage("--kind goes with the answer attack only").into());
     }
     let request = AnswerIncidentRequest {
         incident_id: args.id,
-        answer: args.answer.into(),
+        answer: answer.into(),
         kind: args.kind.unwrap_or_default().into(),
         author: args.author.name()?,
         note: args.note,
     };
-    let answer = waiting("recording the answer", client.label.answer_incident(request)).await;
-    let recorded = answer.map_err(Stop::from)?.into_inner();
+    let recorded = waiting("recording the answer", client.label.answer_incident(request)).await;
+    let recorded = recorded.map_err(Stop::from)?.into_inner();
     let labelled = match recorded.label_id {
         0 => String::new(),
         label => format!("; label {label} added"),
     };
     let label = if recorded.label_id == 0 { Cell::Absent } else { Cell::Unsigned(recorded.label_id) };
-    let spoken = format!("incident {}: {}{labelled}", args.id, args.answer.word());
+    let quiet = match answer {
+        Answer::Expected | Answer::NothingThere => format!("; what is like it does not page (exception answer-{})", recorded.id),
+        _ => String::new(),
+    };
+    let spoken = format!("incident {}: {}{labelled}{quiet}", args.id, answer.word());
     said(output, &spoken, &[("id", Cell::Unsigned(recorded.id)), ("label_id", label)])
 }
 
-fn said(output: &mut Output, spoken: &str, facts: &[(&str, Cell)]) -> anyhow::Result<Exit> {
+/// Says that what a workload does while an incident is open is its normal from now on.
+pub async fn accept(args: AcceptArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
+    let request = AnswerIncidentRequest {
+        incident_id: args.id,
+        answer: Answer::Accepted.into(),
+        author: args.author.name()?,
+        note: args.note,
+        ..AnswerIncidentRequest::default()
+    };
+    let answer = waiting("accepting the new level", client.label.answer_incident(request)).await;
+    let recorded = answer.map_err(Stop::from)?.into_inner();
+    let spoken = format!("incident {}: the new level is the workload's normal from now on", args.id);
+    said(output, &spoken, &[("id", Cell::Unsigned(recorded.id))])
+}
+
+async fn undo(args: AnswerArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
+    let request = UndoAnswerRequest { incident_id: args.id, author: args.author.name()? };
+    let answer = waiting("taking the answer back", client.policy.undo_answer(request)).await;
+    let undone = answer.map_err(Stop::from)?.into_inner();
+    let stands = match undone.answer() {
+        Answer::Unspecified => "none stands".to_owned(),
+        answer => format!("{} stands again", answer.word()),
+    };
+    let exception = if undone.exception.is_empty() { String::new() } else { format!("; exception {} is over", undone.exception) };
+    let spoken = format!(
+        "incident {}: {} is taken back, {stands}; {} labels retracted{exception}",
+        args.id,
+        undone.undone().word(),
+        undone.labels_retracted
+    );
+    let facts = [
+        ("undone", Cell::word(undone.undone().word(), Tone::Plain)),
+        ("answer", Cell::word(undone.answer().word(), Tone::Plain)),
+        ("labels_retracted", Cell::Unsigned(undone.labels_retracted.into())),
+        ("exception", Cell::text(&undone.exception)),
+    ];
+    said(output, &spoken, &facts)
+}
+
+/// Says what was done: a sentence for people, its facts as an object for programs.
+pub fn said(output: &mut Output, spoken: &str, facts: &[(&str, Cell)]) -> anyhow::Result<Exit> {
     if output.format == Format::Table {
         output.line(&crate::escape::escape(spoken))?;
         output.sink.flush()?;

@@ -8,16 +8,25 @@ pub mod client;
 pub mod cluster;
 pub mod settings;
 
+mod alerts;
+mod budget;
 mod containers;
 mod crosscheck;
+mod exception;
 mod explain;
 pub mod export;
 mod incidents;
+mod judge;
 mod label;
 mod model;
 mod query;
 mod status;
+mod top;
 mod watch;
+
+mod backtest;
+mod canary;
+mod console;
 
 pub mod demo;
 mod evaluate;
@@ -26,6 +35,7 @@ pub mod recording;
 pub mod replay;
 pub mod simulate;
 mod stage;
+mod train;
 
 pub mod vocabulary;
 pub mod when;

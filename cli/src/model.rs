@@ -48,8 +48,8 @@ Example:
     },
     /// Put a model into service, if it is no worse than the one there
     #[command(after_help = "\
-vedette evaluate --compare writes the comparison on recordings that neither model was trained on. Without one that passed, --force does it,
-and the reason stays on record.
+The comparison is a JSON object {\"against\", \"sessions\", \"resamplings\", \"passed\", \"conditions\"} on recordings that neither model was
+trained on. Without one that passed, --force does it, and the reason stays on record.
 
 Examples:
   vedette model promote 3fa2 --comparison comparison.json
@@ -256,7 +256,8 @@ async fn add(args: AddArgs, client: &mut Client, output: &mut Output) -> anyhow:
         name.into()
     });
     let file = read(&args.file)?;
-    let key = public_key(&read(&key_path)?).ok_or_else(|| Stop::usage(format!("{} does not hold 64 hexadecimal digits", key_path.display())))?;
+    let key =
+        public_key(&read(&key_path)?).ok_or_else(|| Stop::usage(format!("{} does not hold 64 hexadecimal digits", key_path.display())))?;
     // Said here, it names the file; the aggregator checks again.
     Forest::from_bytes(&file, &[key]).map_err(|error| Stop::usage(format!("{}: {error}", args.file.display())))?;
     let request = AddModelRequest { file, public_key: key.to_vec(), note: args.note };
@@ -287,7 +288,7 @@ async fn promote(args: PromoteArgs, client: &mut Client, output: &mut Output) ->
     serves(answer.map_err(Stop::from)?.into_inner().model, output)
 }
 
-/// A comparison as `vedette evaluate --compare` writes it.
+/// A comparison in a file.
 fn read_comparison(path: &std::path::Path) -> Result<ModelComparison, Stop> {
     #[derive(serde::Deserialize)]
     struct Written {
@@ -300,7 +301,7 @@ fn read_comparison(path: &std::path::Path) -> Result<ModelComparison, Stop> {
     let bad = |why: String| Stop::usage(format!("{}: {why}", path.display()));
     let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
     let Written { against, sessions, resamplings, passed, conditions } =
-        serde_json::from_slice(&text).map_err(|error| bad(format!("no comparison of vedette evaluate --compare: {error}")))?;
+        serde_json::from_slice(&text).map_err(|error| bad(format!("no comparison of models: {error}")))?;
     Ok(ModelComparison { against, sessions, resamplings, passed, conditions })
 }
 

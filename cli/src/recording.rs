@@ -3,6 +3,7 @@
 //! `docs/recordings.md` describes the files for people who read them with other tools.
 
 mod containers;
+mod history;
 mod labels;
 mod manifest;
 mod save;

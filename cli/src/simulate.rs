@@ -64,17 +64,49 @@ pub struct SimulateArgs {
     /// With --backend kube: the range's image, as the cluster's nodes know it [default: vedette-range:VERSION]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    /// Standard output is somebody else's: lines about the course go to standard error
+    #[arg(skip)]
+    quiet: bool,
 }
 
 /// What runs the pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Backend {
+pub enum Backend {
     /// Processes in cgroups and network namespaces that the range makes itself
     Local,
     /// Pod sandboxes and containers of a containerd that the range starts itself
     Containerd,
     /// Pods of the cluster that the kubeconfig leads to; no root
     Kube,
+}
+
+/// Plays the canary's plan with its labels, and removes its pods; what the injector knew is in `schedule_out` then.
+pub async fn canary(
+    backend: Backend,
+    namespace: Option<String>,
+    image: Option<String>,
+    schedule_out: PathBuf,
+    connect: &ConnectArgs,
+) -> anyhow::Result<()> {
+    let args = SimulateArgs {
+        plan: Some("canary".to_owned()),
+        backend,
+        speed: None,
+        seed: None,
+        warm_up: None,
+        dry_run: false,
+        schedule_out: Some(schedule_out),
+        identity_file: None,
+        root_cgroup: Some(format!("vedette-canary-{}", std::process::id())),
+        no_labels: false,
+        clean: false,
+        namespace,
+        image,
+        quiet: true,
+    };
+    // In a cluster there are no cgroups of ours.
+    let args = if backend == Backend::Kube { SimulateArgs { root_cgroup: None, ..args } } else { args };
+    run(args, connect).await.map(drop)
 }
 
 /// Runs the plan, or cleans up.
@@ -99,7 +131,7 @@ pub async fn run(args: SimulateArgs, connect: &ConnectArgs) -> anyhow::Result<Ex
     let target = if args.no_labels { None } else { Some(reached(connect).await?) };
     let folder = tempfile::Builder::new().prefix("vedette-simulate-").tempdir().context("cannot make a temporary folder")?;
     let (mut range, events) = start(&args, target.as_ref(), folder.path())?;
-    let mut course = Course::begin();
+    let mut course = Course::begin(args.quiet);
     let followed = tokio::select! {
         followed = follow(&mut course, events) => followed,
         stopped = stopped() => stopped.and(Err(Stop::new(Exit::Failure, "stopped; what the run made is removed").into())),

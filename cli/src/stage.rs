@@ -27,6 +27,9 @@ const STOP: Duration = Duration::from_secs(20);
 /// The user that the agent runs as, everywhere.
 const AGENT_USER: u32 = 65532;
 
+/// A session is a demonstration of minutes: it pages at once, and nobody's sleep is spent.
+const POLICY: &str = "[policy]\nobserve_days = 0\npages_per_week = 1000\ntickets_per_day = 1000\n";
+
 /// What an aggregator is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
@@ -70,7 +73,7 @@ impl Stage {
         fs::write(folder.path().join("identity.jsonl"), setting.identities)?;
         let config = format!(
             "cluster = {:?}\ndata_dir = {:?}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n\
-             [identity]\nfile = {:?}\n",
+             [identity]\nfile = {:?}\n{POLICY}",
             setting.cluster,
             text(&data)?,
             text(&folder.path().join("identity.jsonl"))?,

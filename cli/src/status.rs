@@ -113,7 +113,7 @@ fn node_cells(node: &Node, now_unix_ms: i64) -> Vec<Cell> {
     let tone = match node.state() {
         NodeState::Live => Tone::Good,
         NodeState::Blind | NodeState::Silent => Tone::Bad,
-        NodeState::Left => Tone::Warning,
+        NodeState::Left | NodeState::NoAgent => Tone::Warning,
         NodeState::Unspecified => Tone::Plain,
     };
     let heard = match node.last_heard_unix_ms {

@@ -107,6 +107,7 @@ fn an_explanation_reads_at_three_in_the_morning() {
         "    10.0.0.7:443, 12 connections, 3 connecting\n",
         "  jo unsure, 2026-11-22 10:00:00 UTC\n",
         "  vedette answer 12 expected       it was real but allowed",
+        "  vedette accept 12                this level is the workload's normal from now on",
     ] {
         assert!(ran.out.contains(line), "no {line:?} in\n{}", ran.out);
     }

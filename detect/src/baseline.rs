@@ -40,6 +40,8 @@ pub struct Track {
     pub top: f32,
     /// Seconds of samples, replicas together counted as one.
     pub seconds: f32,
+    /// Highest smoothed level since it was last asked for; what hours and the reference learn.
+    pub peak: f32,
 }
 
 impl Track {
@@ -65,6 +67,7 @@ impl Track {
     /// Until the baseline serves everything is taken as it is; afterwards a sample beyond the band counts only to its edge.
     pub fn learn(&mut self, y: f32, level: f32, seconds: f32, ready_s: f32) {
         let learning = self.seconds < ready_s;
+        self.peak = self.peak.max(level);
         self.seconds = (self.seconds + seconds).min(1e6);
         let share = (seconds / self.seconds.min(t::CENTRE_TAU_S)).min(1.0);
         let y = if learning { y } else { y.min(self.high() + t::HUBER) };
@@ -109,6 +112,20 @@ impl Baseline {
     #[inline]
     pub fn track_mut(&mut self, place: usize) -> &mut Track {
         &mut self.tracks[place]
+    }
+
+    /// Takes over what another baseline knows of the features that it has seen for long enough.
+    pub fn take_over(&mut self, other: &Self, ready_s: f32) {
+        for place in (0..PLACES).filter(|&place| other.ready(place, ready_s)) {
+            self.tracks[place] = other.tracks[place];
+        }
+    }
+
+    /// The same normal for a relative: it serves with the wide margins of a young one, and what is seen soon counts more.
+    pub fn inherited(&self) -> Self {
+        let mut heir = self.clone();
+        heir.tracks.iter_mut().for_each(|track| track.seconds = track.seconds.min(t::INHERITED_S));
+        heir
     }
 
     /// Whether the feature at a place has been seen long enough to serve.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Namespaces, shipped};
+
 /// Limits and delays of detection. Thresholds of single signatures are in `signature.rs`: they are stated, not tuned per site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +30,12 @@ pub struct Config {
     pub silence_page_seconds: u32,
     /// Seconds after the start of the aggregator in which silence says nothing.
     pub silence_start_grace_seconds: u32,
+    /// The kind classifier: `shipped`, the path of a model's file, or `none`, where signatures decide.
+    pub model: String,
+    /// Public keys (64 hexadecimal digits each) whose models are trusted besides that of the shipped one.
+    pub model_keys: Vec<String>,
+    /// How loudly incidents of a namespace may speak, by its name or a pattern.
+    pub namespaces: Namespaces,
 }
 
 impl Default for Config {
@@ -44,6 +52,9 @@ impl Default for Config {
             silence_ticket_seconds: 25,
             silence_page_seconds: 90,
             silence_start_grace_seconds: 60,
+            model: "shipped".to_owned(),
+            model_keys: Vec::new(),
+            namespaces: Namespaces::default(),
         }
     }
 }
@@ -57,6 +68,15 @@ pub enum ConfigError {
     /// The page would come before the ticket.
     #[error("detect.silence_page_seconds must not be below detect.silence_ticket_seconds")]
     PageBeforeTicket,
+    /// No key.
+    #[error("detect.model_keys has {0:?}, which is not 64 hexadecimal digits")]
+    Key(String),
+    /// A pattern that no namespace can match.
+    #[error("detect.namespaces: {0:?} is not 1 to 63 characters of a-z 0-9 - *")]
+    Namespace(String),
+    /// More patterns than are allowed.
+    #[error("detect.namespaces: more than {0} patterns")]
+    ManyNamespaces(usize),
 }
 
 impl Config {
@@ -81,6 +101,16 @@ impl Config {
         if self.silence_page_seconds < self.silence_ticket_seconds {
             return Err(ConfigError::PageBeforeTicket);
         }
-        Ok(())
+        self.trusted()?;
+        self.namespaces.check()
+    }
+
+    /// All public keys whose models are trusted.
+    ///
+    /// # Errors
+    /// [`ConfigError::Key`] names the one that is none.
+    pub fn trusted(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
+        let own = self.model_keys.iter().map(|text| shipped::key(text).ok_or_else(|| ConfigError::Key(text.clone())));
+        shipped::trusted().into_iter().map(Ok).chain(own).collect()
     }
 }

@@ -1,12 +1,14 @@
 //! What is kept of one container: its present level per feature, how long it has been odd, and where it belongs.
 
-use vedette_proto::{Column, Feature, Features, Observation};
+use vedette_proto::{Column, Feature, Features, Observation, v1::Kind};
 
 use crate::{
     baseline::{RATIO, to_log},
+    siblings::Sibling,
     signature::SIGNATURES,
     thresholds as t,
     trend::Trend,
+    window::Window,
 };
 
 /// Features of the fast tier, and the ratio; the others are slow or rare.
@@ -28,6 +30,7 @@ pub const fn bit(feature: Feature) -> u64 {
 const fn is_gauge(place: usize) -> bool {
     const GAUGES: u64 = bit(Feature::MemoryWorkingSetBytes)
         | bit(Feature::MemoryAnonBytes)
+        | bit(Feature::MemoryFileBytes)
         | bit(Feature::MemoryLimitRatio)
         | bit(Feature::TcpEstablished)
         | bit(Feature::RawSockets)
@@ -76,9 +79,22 @@ pub struct Container {
     pub opened: f32,
     /// Connections accepted here, decaying sum.
     pub accepted: f32,
+    /// Growth of the pages of files, bytes per second over some seconds: what is written and stays.
+    pub files_growth: f32,
+    /// Pages of files when last seen, bytes; NaN was never.
+    files: f32,
+    /// The same of anonymous memory.
+    pub anon_growth: f32,
+    anon: f32,
     /// Memory over minutes.
     pub memory: Trend,
     pub score: f32,
+    /// Where it is among the replicas of its workload.
+    pub sibling: Sibling,
+    /// The kind that its last row was called.
+    pub kind: Kind,
+    /// What it did since it strayed from its normal, if it does.
+    pub window: Option<Box<Window>>,
     /// Facts that hold now, by bit, so that each speaks once.
     pub facts: u8,
 }
@@ -154,8 +170,15 @@ impl Container {
             rising_ms: 0,
             opened: 0.0,
             accepted: 0.0,
+            files_growth: 0.0,
+            files: f32::NAN,
+            anon_growth: 0.0,
+            anon: f32::NAN,
             memory: Trend::default(),
             score: 0.0,
+            sibling: Sibling::default(),
+            kind: Kind::Normal,
+            window: None,
             facts: 0,
         }
     }
@@ -169,6 +192,8 @@ impl Container {
         if fresh.mask & RARE != 0 {
             self.rare_ms = unix_ms;
         }
+        follow(&mut self.files, &mut self.files_growth, Feature::MemoryFileBytes, fresh);
+        follow(&mut self.anon, &mut self.anon_growth, Feature::MemoryAnonBytes, fresh);
         let weights = [fresh.fast_s, fresh.slow_s, fresh.rare_s].map(|seconds| 1.0 - (-seconds / t::LEVEL_TAU_S).exp());
         let mut rest = fresh.mask;
         while rest != 0 {
@@ -222,5 +247,17 @@ impl Container {
     /// The highest persistence.
     pub fn heat(&self) -> f32 {
         self.persistence.iter().fold(0.0, |heat, &one| heat.max(one))
+    }
+}
+
+/// How fast a gauge grows, per second, smoothed.
+fn follow(level: &mut f32, growth: &mut f32, feature: Feature, fresh: &Fresh) {
+    if fresh.mask & bit(feature) == 0 {
+        return;
+    }
+    let now = crate::baseline::from_log(feature, fresh.y[feature as usize]);
+    let before = std::mem::replace(level, now);
+    if !before.is_nan() {
+        *growth += ((now - before) / fresh.slow_s - *growth) * (1.0 - (-fresh.slow_s / t::FILES_TAU_S).exp());
     }
 }

@@ -1,26 +1,29 @@
 //! The door: all state of detection, owned by one task.
 
+use std::sync::Arc;
+
 use vedette_proto::{
     Observation,
     v1::{self, BaselineState, Kind, Origin, Severity},
 };
 
 use crate::{
-    Change, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    Accepted, Change, Classifier, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
     disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
-    fleet::Fleet,
+    fleet::{Fleet, Workload},
     fold::{Report, Topic},
     incident::Incidents,
     judge::{self, Surroundings},
     pods::Failure,
-    prior::Prior,
+    prior::Priors,
     processes, rollout,
     silence::Silence,
     thresholds as t,
     vector::{self, Vector},
     view::View,
+    window::Seen,
 };
 
 /// All classifier and incident state.
@@ -30,6 +33,11 @@ pub struct Detector {
     pub(crate) incidents: Incidents,
     pub(crate) silence: Silence,
     disagreements: Disagreements,
+    /// Where the next look for what is to be written down begins.
+    pub(crate) memory_at: usize,
+    /// What a timer accepted.
+    pub(crate) accepted: Vec<Accepted>,
+    classifier: Option<Arc<Classifier>>,
     stats: Stats,
 }
 
@@ -44,8 +52,33 @@ impl Detector {
             incidents,
             silence: Silence::default(),
             disagreements: Disagreements::default(),
+            memory_at: 0,
+            accepted: Vec::new(),
+            classifier: None,
             stats: Stats::default(),
         }
+    }
+
+    /// The same with a classifier, which then decides instead of the signatures.
+    #[must_use]
+    pub fn with_classifier(mut self, classifier: Arc<Classifier>) -> Self {
+        self.set_classifier(Some(classifier));
+        self
+    }
+
+    /// From the next row on this one decides; `None`: the signatures do. What is open stays open until it is quiet.
+    pub fn set_classifier(&mut self, classifier: Option<Arc<Classifier>>) {
+        self.classifier = classifier;
+        // What another model said is no part of what this one says.
+        for window in self.fleet.containers.values_mut().filter_map(|container| container.window.as_deref_mut()) {
+            window.said = [0.0; vedette_forest::MAX_CLASSES];
+        }
+    }
+
+    /// The one that decides, if there is one.
+    #[must_use]
+    pub fn classifier(&self) -> Option<&Arc<Classifier>> {
+        self.classifier.as_ref()
     }
 
     /// A container (or a node) exists. Telling it again is harmless; with another workload, it moves there.
@@ -86,6 +119,7 @@ impl Detector {
         self.fleet.containers.insert(at.key, Box::new(container));
         let of = &mut self.fleet.workloads[workload as usize];
         of.alive += 1;
+        of.remembered = false;
         of.last_ms = of.last_ms.max(added.first_seen_unix_ms);
         let pod = &mut self.fleet.pods[pod as usize];
         pod.alive += 1;
@@ -123,7 +157,9 @@ impl Detector {
         let workload = &mut self.fleet.workloads[place.workload as usize];
         workload.alive = workload.alive.saturating_sub(1);
         workload.last_ms = workload.last_ms.max(removed.unix_ms);
-        self.fleet.containers.remove(&key);
+        if let Some(mut container) = self.fleet.containers.remove(&key) {
+            self.fleet.workloads[place.workload as usize].siblings.leave(&mut container.sibling);
+        }
     }
 
     /// A process name with its privileges was seen, in a batch of this origin.
@@ -181,36 +217,56 @@ impl Detector {
             container.last_ms = unix_ms;
             judge::node_row(&mut self.fleet.nodes[place.node as usize], unix_ms, row);
             let fact = facts::of_node(container, unix_ms, row);
+            if let Some(residual) = self.fleet.nodes[place.node as usize].residual.node(unix_ms, row) {
+                self.report_fact(key, residual, Severity::Note, origin, unix_ms);
+            }
             return self.with_facts(key, fact.into_iter().collect(), origin, unix_ms, Verdict::NORMAL);
         }
         let ready_s = self.config.baseline_ready_seconds as f32;
         let frozen = self.incidents.is_frozen(place.workload);
         let mut around = Surroundings {
             cluster,
-            node: &self.fleet.nodes[place.node as usize],
+            node: &mut self.fleet.nodes[place.node as usize],
             workload: &mut self.fleet.workloads[place.workload as usize],
             pod: &mut self.fleet.pods[place.pod as usize],
             ready_s,
             frozen,
             was_odd: frozen && self.incidents.was_odd(place.workload),
+            classifier: self.classifier.as_deref(),
         };
         around.workload.node = place.node;
         around.workload.last_ms = around.workload.last_ms.max(unix_ms);
         let suspicion = judge::judge(container, &mut around, unix_ms, row);
-        let verdict = Verdict { score: container.score, kind: judge::kind_of(container, frozen) };
+        let verdict = Verdict { score: container.score, kind: container.kind };
         let raw_is_new = processes::raw_socket(around.workload, row, ready_s);
+        let outlier = around.workload.siblings.compare(container, unix_ms, !frozen && container.score < t::HOLD);
+        let turn = around.workload.turn_is_due(unix_ms);
         let mut facts = facts::of_row(container, unix_ms, row, raw_is_new);
         facts.extend(facts::of_memory(container, unix_ms, row));
         if let (Some(suspicion), Some(container)) = (suspicion, self.fleet.containers.get(&key)) {
             self.incidents.report(Report {
-                kind: suspicion.signature.kind,
-                strength: suspicion.persistence,
+                kind: suspicion.kind,
+                strength: suspicion.strength,
+                refines: suspicion.refines,
                 onset_ms: suspicion.onset_ms,
                 evidence: suspicion.evidence,
                 reasoning: suspicion.reasoning,
                 quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
                 ..report(&self.fleet, container, origin, unix_ms)
             });
+        }
+        if let (Some(outlier), Some(container)) = (outlier, self.fleet.containers.get(&key)) {
+            self.incidents.report(Report {
+                kind: outlier.kind,
+                onset_ms: outlier.onset_ms,
+                evidence: outlier.evidence,
+                reasoning: outlier.reasoning.to_owned(),
+                quiet_ms: i64::from(self.config.resolve_after_seconds) * 1_000,
+                ..report(&self.fleet, container, origin, unix_ms)
+            });
+        }
+        if let Some(since_ms) = turn {
+            self.turn(key, origin, unix_ms, since_ms);
         }
         self.with_facts(key, facts, origin, unix_ms, verdict)
     }
@@ -239,9 +295,13 @@ impl Detector {
         let of = &mut self.fleet.clusters[place as usize];
         if clock_ms - of.prior_ms.max(0) >= t::PRIOR_EVERY_MS {
             of.prior_ms = clock_ms;
-            let workloads = self.fleet.workloads.iter().filter(|workload| workload.cluster == place && workload.alive > 0);
-            let baselines = workloads.map(|workload| (workload.node, &*workload.baseline));
-            self.fleet.clusters[place as usize].prior = Prior::of(baselines, self.config.baseline_ready_seconds as f32);
+            let counts = |workload: &&Workload| {
+                workload.cluster == place
+                    && (workload.alive > 0 || workload.remembered && clock_ms.saturating_sub(workload.last_ms) <= t::PRIOR_REMEMBERED_MS)
+            };
+            let workloads = self.fleet.workloads.iter().filter(counts);
+            let baselines = workloads.map(|workload| (workload.node, workload.kind, &*workload.baseline));
+            self.fleet.clusters[place as usize].priors = Priors::of_all(baselines, self.config.baseline_ready_seconds as f32);
         }
     }
 
@@ -290,7 +350,8 @@ impl Detector {
         Some(vector::of(&View {
             container,
             baseline: &workload.baseline,
-            prior: &self.fleet.clusters[place.cluster as usize].prior,
+            season: workload.course.as_deref().map(|course| &course.season),
+            prior: self.fleet.clusters[place.cluster as usize].priors.of(workload.kind),
             pod: self.fleet.pods[place.pod as usize].traffic,
             node_cores: node.cores,
             node_fs_loss: node.fs_loss,
@@ -298,6 +359,13 @@ impl Detector {
             widened: workload.hold_offs.cover(container.last_ms),
             cold_weight: 1.0,
         }))
+    }
+
+    /// The window of a container that strays, and since when it does (event time, Unix milliseconds); `None` of one that does not.
+    #[must_use]
+    pub fn window(&self, key: SubjectKey) -> Option<(i64, Seen)> {
+        let window = self.fleet.containers.get(&key)?.window.as_deref()?;
+        Some((window.since_ms, window.seen()))
     }
 
     /// Sizes and counters.
@@ -315,8 +383,8 @@ impl Detector {
 
     pub(crate) fn workload(&mut self, cluster: u32, node: u32, name: &v1::Workload) -> Option<u32> {
         let incidents = &self.incidents;
-        let limit = self.config.max_workloads;
-        let (place, evicted) = self.fleet.workload(cluster, node, name, limit, |workload| incidents.is_open(workload))?;
+        let (limit, profile) = (self.config.max_workloads, || self.config.namespaces.of(&name.namespace));
+        let (place, evicted) = self.fleet.workload(cluster, node, name, limit, profile, |workload| incidents.is_open(workload))?;
         self.stats.workloads_evicted += evicted as u64;
         Some(place)
     }
@@ -333,6 +401,7 @@ impl Detector {
             container.pod = at.pod_name.into();
         }
         let from = &mut self.fleet.workloads[from as usize];
+        from.siblings.leave(&mut container.sibling);
         from.alive = from.alive.saturating_sub(1);
         let learnt = from.baseline.clone();
         let to = &mut self.fleet.workloads[to as usize];
@@ -340,6 +409,7 @@ impl Detector {
             to.baseline = learnt;
         }
         to.alive += 1;
+        to.remembered = false;
         to.last_ms = to.last_ms.max(unix_ms);
     }
 
@@ -386,7 +456,7 @@ impl Detector {
             most: rollout::most(workload, most, unix_ms),
             onset_ms: fact.onset_ms,
             evidence,
-            reasoning: fact.reasoning.to_owned(),
+            reasoning: format!("{}{}", fact.reasoning, workload.profile.said()),
             quiet_ms: fact.quiet_ms.unwrap_or(i64::from(self.config.resolve_after_seconds) * 1_000),
             ..report(&self.fleet, container, origin, unix_ms)
         });
@@ -406,6 +476,7 @@ pub(crate) fn report<'a>(fleet: &'a Fleet, container: &'a Container, origin: Ori
         topic: Topic::Behaviour,
         effect: None,
         strength: 1.0,
+        refines: false,
         fact: false,
         least: Severity::Note,
         most: rollout::most(workload, judge::most_severe(origin), unix_ms),

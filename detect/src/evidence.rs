@@ -5,7 +5,6 @@ use vedette_proto::{Feature, v1};
 use crate::{
     baseline::{from_log, to_log},
     prior::Prior,
-    signature::Signature,
     view::View,
 };
 
@@ -97,14 +96,15 @@ fn of_feature(view: &View<'_>, feature: Feature, unix_ms: i64) -> Option<Ranked>
     let seen = format!("{} {}", feature.phrase(), seen(feature, observed));
     if view.ready(feature) {
         let track = view.baseline.track(feature as usize);
-        let [low, centre, high] = [track.low(), track.centre, track.high()].map(|y| from_log(feature, y));
+        let end = view.high(feature as usize);
+        let [low, centre, high] = [track.low(), track.centre, end].map(|y| from_log(feature, y));
         let band = format!("{} to {}", edge(feature, low), edge(feature, high));
         evidence.sentence = format!("{seen}, normally {} ({band})", usual(feature, centre));
         evidence.expected = Some(f64::from(centre));
         evidence.expected_low = Some(f64::from(low));
         evidence.expected_high = Some(f64::from(high));
         evidence.baseline = "own".to_owned();
-        return Some(Ranked { rank: y - track.high(), told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence });
+        return Some(Ranked { rank: y - end, told: f32::NEG_INFINITY, counts: strength >= 0.5, evidence });
     }
     let rank = if strength > 0.0 { strength + y - to_log(feature, crate::thresholds::scale(feature).cold) } else { -1.0 };
     let (sentence, baseline) = compared(&seen, view.prior, feature);
@@ -128,18 +128,18 @@ fn compared(seen: &str, prior: &Prior, feature: Feature) -> (String, String) {
     }
 }
 
-/// What a signature rests on, and what else is beyond normal; the strongest first.
-pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
+/// What a suspicion rests on (`key`, and what belongs to it), and what else is beyond normal; the strongest first.
+pub fn of(view: &View<'_>, key: Feature, shows: &[Feature], unix_ms: i64) -> Vec<Ranked> {
     let mut all: Vec<Ranked> = Vec::new();
     for &feature in Feature::ALL {
-        let belongs = signature.shows.contains(&feature);
+        let belongs = shows.contains(&feature);
         let strength = view.strength(feature);
         // The key is always said; the rest only if it moved.
-        if feature != signature.key && (strength < 0.25 || !belongs && strength < 0.9) {
+        if feature != key && (strength < 0.25 || !belongs && strength < 0.9) {
             continue;
         }
         if let Some(mut ranked) = of_feature(view, feature, unix_ms) {
-            ranked.rank += if feature == signature.key {
+            ranked.rank += if feature == key {
                 6.0
             } else if belongs {
                 3.0
@@ -151,7 +151,7 @@ pub fn of(view: &View<'_>, signature: &Signature, unix_ms: i64) -> Vec<Ranked> {
         }
     }
     let share = view.level(Feature::CpuCores) / view.node_cores;
-    if signature.key == Feature::CpuCores && view.node_cores > 0.0 && share >= 0.25 {
+    if key == Feature::CpuCores && view.node_cores > 0.0 && share >= 0.25 {
         let traffic = if view.pod.known {
             format!("its pod moves {} packets/s", short(view.pod.packets_per_sec()))
         } else {

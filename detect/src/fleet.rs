@@ -7,7 +7,20 @@ use std::{
 
 use vedette_proto::v1::{self, Origin};
 
-use crate::{SubjectKey, baseline::Baseline, container::Container, pods::Pod, prior::Prior, rollout::HoldOffs};
+use crate::{
+    SubjectKey,
+    baseline::Baseline,
+    candidate::Candidate,
+    container::Container,
+    course::Course,
+    namespaces::Profile,
+    pods::Pod,
+    prior::Priors,
+    residual::Residual,
+    rollout::HoldOffs,
+    siblings::{self, Siblings},
+    thresholds,
+};
 
 /// Keys are numbers that the aggregator gives out, so nobody can choose them to collide.
 #[derive(Default)]
@@ -46,7 +59,7 @@ pub struct Cluster {
     pub checked_ms: i64,
     /// When the prior was last computed.
     pub prior_ms: i64,
-    pub prior: Prior,
+    pub priors: Priors,
     /// How its observations come.
     pub origin: Origin,
 }
@@ -63,7 +76,7 @@ impl Cluster {
             due: false,
             checked_ms: i64::MIN,
             prior_ms: i64::MIN,
-            prior: Prior::default(),
+            priors: Priors::default(),
             origin: Origin::Unspecified,
         }
     }
@@ -88,11 +101,28 @@ pub struct Node {
     pub fs_loss: f32,
     /// Space available at the last reading, and when.
     pub fs_last: Option<(i64, u64)>,
+    /// CPU that belongs to none of its containers.
+    pub residual: Residual,
+    /// Share of its containers' last rows that stray from their normal.
+    pub straying: f32,
 }
 
 impl Node {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), clock_ms: i64::MIN, cores: 0.0, fs_loss: 0.0, fs_last: None }
+        Self {
+            name: name.into(),
+            clock_ms: i64::MIN,
+            cores: 0.0,
+            fs_loss: 0.0,
+            fs_last: None,
+            residual: Residual::default(),
+            straying: 0.0,
+        }
+    }
+
+    /// A row of one of its containers came, that strays or does not.
+    pub fn took(&mut self, strays: bool) {
+        self.straying += (f32::from(u8::from(strays)) - self.straying) / thresholds::NEIGHBOUR_ROWS;
     }
 }
 
@@ -101,10 +131,24 @@ pub struct Workload {
     pub name: v1::Workload,
     pub cluster: u32,
     pub node: u32,
+    /// Place of its owner's kind among those known.
+    pub kind: u8,
     pub baseline: Box<Baseline>,
+    /// Its hours and its frozen reference, once the baseline serves.
+    pub course: Option<Box<Course>>,
+    /// What it does while an incident holds the baseline.
+    pub candidate: Option<Box<Candidate>>,
+    /// Its replicas beside each other.
+    pub siblings: Siblings,
+    /// Event time of the next turn of its course.
+    pub turn_ms: i64,
     /// Containers alive.
     pub alive: u32,
     pub last_ms: i64,
+    /// Event time up to which what was learnt is written down; [`i64::MIN`]: nothing is.
+    pub written_ms: i64,
+    /// It is known from an earlier run, and none of its containers was heard of since.
+    pub remembered: bool,
     /// A raw or packet socket belongs to its normal.
     pub raw_seen: bool,
     /// Process names seen, as hashes.
@@ -115,12 +159,32 @@ pub struct Workload {
     pub crowds: bool,
     /// Processes in another network namespace than their pod's belong to its normal.
     pub leaves_network: bool,
+    /// How loudly it may speak.
+    pub profile: Profile,
     /// After its rollouts.
     pub hold_offs: HoldOffs,
     /// What processes did that is new, with its event time; evidence for a while.
     pub process_facts: Vec<(i64, String)>,
 }
 
+impl Workload {
+    /// The same, beginning with what is known of a relative: its normal with wide margins, its hours, its reference, its processes.
+    fn with_what_is_known_of(self, relative: &Self) -> Self {
+        Self {
+            baseline: Box::new(relative.baseline.inherited()),
+            course: relative.course.clone(),
+            raw_seen: relative.raw_seen,
+            comms: relative.comms.clone(),
+            capabilities: relative.capabilities,
+            crowds: relative.crowds,
+            leaves_network: relative.leaves_network,
+            ..self
+        }
+    }
+}
+
+/// Kinds of owners told apart.
+pub const MAX_KINDS: usize = 16;
 /// Process names remembered per workload; beyond it none is called new any more.
 pub const MAX_COMMS: usize = 64;
 /// New process facts kept per workload.
@@ -135,6 +199,10 @@ pub struct Fleet {
     pub workloads: Vec<Workload>,
     workload_of: HashMap<v1::Workload, u32>,
     free_workloads: Vec<u32>,
+    /// By name without a template's hash, the workload that came last.
+    relative_of: HashMap<v1::Workload, u32>,
+    /// Kinds of owners seen; a cluster has a dozen, and further ones are not told apart.
+    kinds: Vec<Box<str>>,
     workload_search: Search,
     pub pods: Vec<Pod>,
     pod_of: HashMap<(u32, String), u32>,
@@ -179,6 +247,8 @@ impl Fleet {
             workloads: Vec::new(),
             workload_of: HashMap::new(),
             free_workloads: Vec::new(),
+            relative_of: HashMap::new(),
+            kinds: Vec::new(),
             workload_search: Search::default(),
             pods: Vec::new(),
             pod_of: HashMap::new(),
@@ -241,6 +311,7 @@ impl Fleet {
             }
             stays
         });
+        self.relative_of.retain(|_, place| !gone.contains(place));
         let (pods, free) = (&mut self.pods, &mut self.free_pods);
         self.pod_of.retain(|(of, _), &mut place| {
             if *of == cluster {
@@ -263,6 +334,7 @@ impl Fleet {
         node: u32,
         name: &v1::Workload,
         limit: usize,
+        profile: impl FnOnce() -> Profile,
         keep: impl Fn(u32) -> bool,
     ) -> Option<(u32, usize)> {
         if let Some(&found) = self.workload_of.get(name) {
@@ -273,20 +345,34 @@ impl Fleet {
         if full && evicted == 0 {
             return None;
         }
+        let stem = siblings::stem(name);
         let fresh = Workload {
             name: name.clone(),
             cluster,
             node,
+            kind: self.kind(&name.owner_kind),
             baseline: Box::default(),
+            course: None,
+            candidate: None,
+            siblings: Siblings::default(),
+            turn_ms: i64::MIN / 2,
             alive: 0,
             last_ms: i64::MIN,
+            written_ms: i64::MIN,
+            remembered: false,
             raw_seen: false,
             comms: Vec::new(),
             capabilities: 0,
             crowds: false,
             leaves_network: false,
+            profile: profile(),
             hold_offs: HoldOffs::default(),
             process_facts: Vec::new(),
+        };
+        let relative = stem.as_ref().and_then(|stem| self.relative(stem));
+        let fresh = match relative {
+            Some(relative) => fresh.with_what_is_known_of(relative),
+            None => fresh,
         };
         let place = match self.free_workloads.pop() {
             Some(place) => {
@@ -299,7 +385,27 @@ impl Fleet {
             }
         };
         self.workload_of.insert(name.clone(), place);
+        if let Some(stem) = stem {
+            self.relative_of.insert(stem, place);
+        }
         Some((place, evicted))
+    }
+
+    /// The workload of the same make that came last, such as the one before a rollout.
+    fn relative(&self, stem: &v1::Workload) -> Option<&Workload> {
+        let relative = &self.workloads[*self.relative_of.get(stem)? as usize];
+        // Its place may be another's by now.
+        (siblings::stem(&relative.name).as_ref() == Some(stem)).then_some(relative)
+    }
+
+    /// The place of a kind of owner among those seen.
+    fn kind(&mut self, name: &str) -> u8 {
+        let known = self.kinds.iter().position(|kind| &**kind == name);
+        let place = known.unwrap_or(self.kinds.len());
+        if known.is_none() && place < MAX_KINDS {
+            self.kinds.push(name.into());
+        }
+        place as u8
     }
 
     /// The workload with a name, if it is known.
@@ -325,7 +431,13 @@ impl Fleet {
             self.workload_search.in_vain(limit);
         }
         for &(_, place) in &gone {
-            self.workload_of.remove(&self.workloads[place as usize].name);
+            let name = &self.workloads[place as usize].name;
+            self.workload_of.remove(name);
+            if let Some(stem) = siblings::stem(name)
+                && self.relative_of.get(&stem) == Some(&place)
+            {
+                self.relative_of.remove(&stem);
+            }
             self.free_workloads.push(place);
         }
         gone.len()

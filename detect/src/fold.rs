@@ -3,7 +3,7 @@
 use vedette_proto::v1::{self, Kind, Origin, Severity};
 
 use crate::{
-    Change,
+    Change, course,
     evidence::{self, Ranked},
     thresholds as t,
 };
@@ -20,6 +20,8 @@ pub struct Report<'a> {
     pub effect: Option<&'a str>,
     /// Persistence, 0 to 1; a fact has 1.
     pub strength: f32,
+    /// It may correct the kind of an open incident whatever its strength, for it knows more with every second.
+    pub refines: bool,
     /// A fact: a ticket at once, and for a page it needs a second family.
     pub fact: bool,
     /// Severity that this has at least.
@@ -55,6 +57,8 @@ pub enum Topic {
     Silence,
     /// That Prometheus counts it differently.
     Disagreement,
+    /// That its baseline moved away from the reference.
+    Drift,
 }
 
 /// Most changes kept for a caller that does not collect them; the oldest go first.
@@ -191,6 +195,11 @@ impl Fold {
         gone || self.heard.iter().all(|&(node, heard_ms)| clock_ms(node).saturating_sub(heard_ms) >= quiet_ms)
     }
 
+    /// Whether what the workload does may not teach what is normal for it: people hear of it, and not only of how it is counted.
+    pub fn holds(&self) -> bool {
+        self.severity >= Severity::Ticket && self.topic != Topic::Disagreement
+    }
+
     /// Notes and what people hear of are kept apart, and so are the ways in which the data came.
     pub fn speaks_like(&self, report: &Report<'_>) -> bool {
         self.topic == report.topic
@@ -255,6 +264,8 @@ fn summary(incident: &v1::Incident) -> String {
         [one] => format!(" on {one}"),
         more => format!(" on {} nodes", more.len()),
     };
-    let why = incident.evidence.first().map(|evidence| format!(": {}", evidence.sentence)).unwrap_or_default();
+    let (asks, moved): (Vec<_>, Vec<_>) = incident.evidence.iter().partition(|evidence| evidence.feature == course::ASKS);
+    let said = |sign: &str, evidence: Option<&&v1::Evidence>| evidence.map(|one| format!("{sign} {}", one.sentence)).unwrap_or_default();
+    let why = said(":", moved.first()) + &said(";", asks.first());
     format!("{} in {workload}{nodes} since {:02}:{:02}:{:02} UTC{why}", incident.effect, seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }

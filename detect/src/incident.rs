@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use vedette_proto::v1::{self, Severity};
 
 use crate::{
-    Change, Config, evidence,
+    Change, Config, course, evidence,
     fold::{Fold, Report, Restored, Topic, list, severity, tell},
     thresholds as t,
 };
@@ -56,13 +56,58 @@ impl Incidents {
 
     /// Whether what a workload does now may not teach what is normal for it: something is open, and not only about how it is counted.
     pub fn is_frozen(&self, workload: u32) -> bool {
-        self.any(workload, |fold| fold.severity >= Severity::Ticket && fold.topic != Topic::Disagreement)
+        self.any(workload, Fold::holds)
     }
 
     /// Whether an incident about what a workload does was open before this detector began, and still is: its normal is not known, but
     /// that it was beyond it is.
     pub fn was_odd(&self, workload: u32) -> bool {
         self.any(workload, |fold| fold.restored && fold.topic == Topic::Behaviour && fold.severity >= Severity::Ticket)
+    }
+
+    /// Whether an incident on a topic is open for a workload.
+    pub fn is_about(&self, workload: u32, topic: Topic) -> bool {
+        self.any(workload, |fold| fold.topic == topic)
+    }
+
+    /// The workload of an incident that is open.
+    pub fn workload_of(&self, id: u64) -> Option<u32> {
+        self.open.get(&id).map(|fold| fold.workload)
+    }
+
+    /// Whether an incident keeps what its workload does from its baseline.
+    pub fn holds(&self, id: u64) -> bool {
+        self.open.get(&id).is_some_and(Fold::holds)
+    }
+
+    /// Somebody answered an incident.
+    pub fn answered(&mut self, id: u64, answer: v1::Answer) {
+        if let Some(fold) = self.open.get_mut(&id) {
+            fold.incident.answer = answer.into();
+        }
+    }
+
+    /// The incident that a timer may accept for a workload: all that hold its baseline are tickets, and none was called an attack or is
+    /// undecided.
+    pub fn accepted_by_timer(&self, workload: u32) -> Option<u64> {
+        let ids = self.by_workload.get(&workload)?;
+        let mut holding = ids.iter().filter_map(|id| self.open.get(id)).filter(|fold| fold.holds());
+        let undecided =
+            |fold: &Fold| fold.severity > Severity::Ticket || matches!(fold.incident.answer(), v1::Answer::Attack | v1::Answer::Unsure);
+        let first = holding.next()?;
+        (!undecided(first) && !holding.any(undecided)).then_some(first.incident.id)
+    }
+
+    /// Adds to the incidents that hold a workload's baseline that they ask to be accepted.
+    pub fn ask(&mut self, workload: u32, unix_ms: i64, asks: impl Fn(u64) -> evidence::Ranked) {
+        for id in self.by_workload.get(&workload).cloned().unwrap_or_default() {
+            let Some(fold) = self.open.get_mut(&id).filter(|fold| fold.holds()) else { continue };
+            let told = fold.evidence.iter().any(|one| one.evidence.feature == course::ASKS);
+            evidence::merge(&mut fold.evidence, vec![asks(id)]);
+            if !told {
+                tell(&mut self.changes, fold, v1::IncidentChange::Updated, unix_ms);
+            }
+        }
     }
 
     /// Whether an incident about its failures is open for a workload.
@@ -124,7 +169,7 @@ impl Incidents {
             fold.quiet_ms = fold.quiet_ms.max(report.quiet_ms);
         } else if report.unix_ms - fold.incident.opened_unix_ms <= t::REFINE_MS
             && report.strength >= t::OPEN
-            && report.strength > fold.strength + t::REFINE_LEAD
+            && (report.refines || report.strength > fold.strength + t::REFINE_LEAD)
         {
             fold.kind = report.kind;
             fold.strength = report.strength;

@@ -6,33 +6,42 @@ use vedette_proto::{
 };
 
 use crate::{
-    baseline::{PLACES, needed_s},
+    Classifier,
+    baseline::{Baseline, PLACES, needed_s},
     container::{Container, Fresh, bit},
+    course,
     evidence::{self, Ranked},
     fleet::{Cluster, Node, Workload},
+    namespaces::Profile,
     pods::{Pod, PodTraffic},
     signature::{SIGNATURES, Signature},
-    thresholds as t,
-    view::{self, View},
+    thresholds as t, vector,
+    view::{self, View, ramp},
+    window::{self, Window},
 };
 
 /// What a container's row is judged against.
 pub struct Surroundings<'a> {
     pub cluster: &'a Cluster,
-    pub node: &'a Node,
+    pub node: &'a mut Node,
     pub workload: &'a mut Workload,
     pub pod: &'a mut Pod,
     pub ready_s: f32,
-    /// An incident of the workload is open: nothing is learnt.
+    /// An incident of the workload is open: its baseline learns nothing.
     pub frozen: bool,
     /// What it does was beyond its normal when that normal was still known: the cold levels speak in full.
     pub was_odd: bool,
+    /// Decides instead of the signatures.
+    pub classifier: Option<&'a Classifier>,
 }
 
-/// A signature that persists, ready to be reported.
+/// A signature that persists, or a window that the classifier calls an attack, ready to be reported.
 pub struct Suspicion {
-    pub signature: &'static Signature,
-    pub persistence: f32,
+    pub kind: Kind,
+    /// From [`t::OPEN`] on it opens an incident, from [`t::STRONG`] on it may page.
+    pub strength: f32,
+    /// It may correct the kind of an incident that it did not open.
+    pub refines: bool,
     pub onset_ms: i64,
     pub evidence: Vec<Ranked>,
     pub reasoning: String,
@@ -57,9 +66,13 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
 
     let view = view(container, around, unix_ms);
     let odd = view::odd(&view, &fresh);
-    if odd == 0 && container.heat() < CALM {
-        container.score = 0.0;
+    let (is_born, strays) = (window::is_born(&view, unix_ms), window::strays(&view));
+    let looked_at = is_born || strays || container.window.is_some();
+    let vector = looked_at.then(|| vector::of(&view));
+    if odd == 0 && !looked_at && container.heat() < CALM {
+        (container.score, container.kind) = (0.0, Kind::Normal);
         container.rising_ms = 0;
+        around.node.took(false);
         learn(container, around, &fresh, 0.0);
         return None;
     }
@@ -72,9 +85,101 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
     } else if now < t::HOLD && container.heat() < 0.1 {
         container.rising_ms = 0;
     }
+    around.node.took(strays);
+    if let Some(vector) = &vector {
+        let cold = !around.workload.baseline.ready(Feature::CpuCores as usize, around.ready_s);
+        Window::follow(container, unix_ms, vector, strays || is_born, cold, around.node.straying);
+    }
     container.score = container.heat();
+    container.kind = kind_of(container, around.frozen);
     learn(container, around, &fresh, now);
-    suspicion(container, around, unix_ms, &fresh)
+    match around.classifier {
+        Some(classifier) => ask(container, around, unix_ms, &fresh, classifier),
+        None => suspicion(container, around, unix_ms, &fresh),
+    }
+}
+
+/// Asks the classifier about the window of a container, and gives what is worth reporting. Score and kind are then its word.
+fn ask(container: &mut Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh, classifier: &Classifier) -> Option<Suspicion> {
+    (container.score, container.kind) = (0.0, Kind::Normal);
+    let window = container.window.as_deref_mut().filter(|window| window::is_long_enough(window.length_s()))?;
+    let probabilities = classifier.probabilities(&window.seen());
+    window::hear(&mut window.said, &probabilities, fresh.seconds(Feature::CpuCores as usize));
+    let opinion = classifier.opinion(&window.said);
+    let (ticket_from, page_from) = classifier.thresholds();
+    let holds = opinion.abnormal >= ticket_from * t::HOLD_OF_TICKET;
+    window.rising_ms = match window.rising_ms {
+        _ if !holds => 0,
+        0 => unix_ms,
+        since_ms => since_ms,
+    };
+    let (onset_ms, length_s) = (window.rising_ms, window.length_s());
+    container.score = opinion.abnormal;
+    if !holds || opinion.abnormal < ticket_from && !around.frozen {
+        return None;
+    }
+    container.kind = opinion.kind;
+    let strength = if opinion.abnormal < ticket_from {
+        t::HOLD
+    } else if opinion.abnormal < page_from {
+        t::OPEN + (t::STRONG - t::OPEN) * 0.95 * ramp(opinion.abnormal, ticket_from, page_from)
+    } else {
+        t::STRONG + (1.0 - t::STRONG) * ramp(opinion.abnormal, page_from, 1.0)
+    };
+    let (container, view) = (&*container, view(container, around, unix_ms));
+    let matched = strongest(container, |signature| signature.kind == opinion.kind).or_else(|| strongest(container, |_| true));
+    let mut evidence = match (opinion.kind, matched) {
+        (Kind::MemoryLeak, _) => {
+            evidence::of(&view, Feature::MemoryAnonBytes, &[Feature::MemoryAnonBytes, Feature::MemoryWorkingSetBytes], unix_ms)
+        }
+        (_, Some((signature, _))) => evidence::of(&view, signature.key, signature.shows, unix_ms),
+        (_, None) => Vec::new(),
+    };
+    process_evidence(around.workload, unix_ms, &mut evidence);
+    let signature = strongest(container, |_| true).filter(|(_, persistence)| *persistence >= t::HOLD);
+    let signature = signature.map_or("no signature matches".to_owned(), |(signature, persistence)| {
+        format!("signature {}: {} (persistence {persistence:.2})", signature.kind.word(), signature.stated)
+    });
+    Some(Suspicion {
+        kind: opinion.kind,
+        strength,
+        refines: true,
+        onset_ms,
+        evidence,
+        reasoning: format!(
+            "classifier {}: attack {:.2}, {} {:.2} over {length_s:.0} s; {signature}; {}{}",
+            classifier.name(),
+            opinion.abnormal,
+            opinion.kind.word(),
+            opinion.of_kind,
+            against(&view, Feature::CpuCores),
+            widened(&view, around.workload.profile),
+        ),
+    })
+}
+
+/// The signature of these that persists most; `None` where none does.
+fn strongest(container: &Container, of: impl Fn(&Signature) -> bool) -> Option<(&'static Signature, f32)> {
+    let signatures: &'static [Signature] = &SIGNATURES;
+    let all = signatures.iter().zip(container.persistence).filter(|(signature, persistence)| *persistence > 0.0 && of(signature));
+    all.reduce(|best, one| if one.1 > best.1 { one } else { best })
+}
+
+/// What the container is held against.
+fn against(view: &View<'_>, key: Feature) -> String {
+    if view.ready(key) {
+        format!("against the workload's own baseline of {:.0} s", view.baseline.track(key as usize).seconds)
+    } else {
+        format!("against levels of the cold start and {} other workloads", view.prior.workloads)
+    }
+}
+
+fn widened(view: &View<'_>, profile: Profile) -> &'static str {
+    match (view.widened, profile) {
+        (true, Profile::Strict) => ", widened: it rolls out",
+        (true, _) => ", widened: it rolls out, and this is a ticket at most",
+        (false, _) => "",
+    }
 }
 
 fn view<'a>(container: &'a Container, around: &'a Surroundings<'_>, unix_ms: i64) -> View<'a> {
@@ -82,7 +187,8 @@ fn view<'a>(container: &'a Container, around: &'a Surroundings<'_>, unix_ms: i64
     View {
         container,
         baseline: &around.workload.baseline,
-        prior: &around.cluster.prior,
+        season: around.workload.course.as_deref().map(|course| &course.season),
+        prior: around.cluster.priors.of(around.workload.kind),
         pod: around.pod.traffic,
         node_cores: around.node.cores,
         node_fs_loss: around.node.fs_loss,
@@ -133,23 +239,33 @@ fn persist(container: &mut Container, fresh: &Fresh, matches: &[f32; SIGNATURES.
     }
 }
 
-/// Teaches the workload's baseline, unless the container is odd or an incident is open.
+/// Teaches the workload's baseline, unless the container is odd; while an incident is open, its candidate.
 fn learn(container: &Container, around: &mut Surroundings<'_>, fresh: &Fresh, now: f32) {
-    if around.frozen || now >= t::HOLD || container.score >= t::HOLD {
-        return;
-    }
     if !container.already_running && container.last_ms - container.first_seen_ms < t::UNTAUGHT_MS {
         return;
     }
     let alive = around.workload.alive.max(1) as f32;
+    if around.frozen {
+        let candidate = course::candidate(around.workload, container.last_ms);
+        return teach(&mut candidate.baseline, container, fresh, alive, around.ready_s);
+    }
+    if around.workload.candidate.is_some() {
+        // The incident is over, and what it did is no more.
+        around.workload.candidate = None;
+    }
+    if now < t::HOLD && container.heat() < t::HOLD {
+        teach(&mut around.workload.baseline, container, fresh, alive, around.ready_s);
+    }
+}
+
+fn teach(baseline: &mut Baseline, container: &Container, fresh: &Fresh, alive: f32, ready_s: f32) {
     let mut rest = fresh.mask;
     while rest != 0 {
         let place = rest.trailing_zeros() as usize;
         rest &= rest - 1;
         debug_assert!(place < PLACES);
         let seconds = fresh.seconds(place) / alive;
-        let track = around.workload.baseline.track_mut(place);
-        track.learn(fresh.y[place], container.level[place], seconds, needed_s(place, around.ready_s));
+        baseline.track_mut(place).learn(fresh.y[place], container.level[place], seconds, needed_s(place, ready_s));
     }
 }
 
@@ -165,24 +281,21 @@ fn suspicion(container: &Container, around: &Surroundings<'_>, unix_ms: i64, fre
         return None;
     }
     let view = view(container, around, unix_ms);
-    let mut evidence = evidence::of(&view, signature, unix_ms);
+    let mut evidence = evidence::of(&view, signature.key, signature.shows, unix_ms);
     process_evidence(around.workload, unix_ms, &mut evidence);
-    let track = around.workload.baseline.track(signature.key as usize);
-    let against = if view.ready(signature.key) {
-        format!("the workload's own baseline of {:.0} s", track.seconds)
-    } else {
-        format!("levels of the cold start and {} other workloads", around.cluster.prior.workloads)
-    };
     Some(Suspicion {
-        signature,
-        persistence,
+        kind: signature.kind,
+        strength: persistence,
+        refines: false,
         onset_ms: if container.rising_ms == 0 { unix_ms } else { container.rising_ms },
         evidence,
         reasoning: format!(
-            "{}: {} (persistence {persistence:.2}, against {against}{})",
+            "{}: {} (persistence {persistence:.2}, {}{}{})",
             signature.kind.word(),
             signature.stated,
-            if view.widened { ", widened: it rolls out, and this is a ticket at most" } else { "" }
+            against(&view, signature.key),
+            widened(&view, around.workload.profile),
+            around.workload.profile.said()
         ),
     })
 }
@@ -224,7 +337,7 @@ pub fn node_row(node: &mut Node, unix_ms: i64, row: &Observation) {
 }
 
 /// The kind that a verdict names: only what persists is abnormal.
-pub fn kind_of(container: &Container, open: bool) -> Kind {
+fn kind_of(container: &Container, open: bool) -> Kind {
     let mut best = (0.0, Kind::Normal);
     for (&persistence, signature) in container.persistence.iter().zip(&SIGNATURES) {
         if persistence > best.0 {

@@ -4,6 +4,7 @@ use vedette_proto::Feature;
 
 use crate::{
     baseline::{Baseline, from_log},
+    fleet::MAX_KINDS,
     thresholds as t,
 };
 
@@ -16,6 +17,32 @@ const PLACES: [Feature; 6] = [
     Feature::TcpPassiveOpensPerSec,
     Feature::Pids,
 ];
+
+/// The priors of a cluster: of all its workloads, and of those of each kind of owner.
+#[derive(Clone, Debug, Default)]
+pub struct Priors {
+    all: Prior,
+    of_kind: Vec<Prior>,
+}
+
+impl Priors {
+    /// Computes them from (node, kind of owner, baseline).
+    pub fn of_all<'a>(workloads: impl Iterator<Item = (u32, u8, &'a Baseline)>, ready_s: f32) -> Self {
+        let workloads: Vec<_> = workloads.take(t::PRIOR_SAMPLE).collect();
+        let all = Prior::of(workloads.iter().map(|&(node, _, baseline)| (node, baseline)), ready_s);
+        let of_kind = |kind: usize| {
+            let those = workloads.iter().filter(|(_, of, _)| usize::from(*of) == kind);
+            Prior::of(those.map(|&(node, _, baseline)| (node, baseline)), ready_s)
+        };
+        Self { all, of_kind: (0..MAX_KINDS).map(of_kind).collect() }
+    }
+
+    /// What serves for a workload: the prior of its owner's kind, where enough workloads are of that, else that of all.
+    #[inline]
+    pub fn of(&self, kind: u8) -> &Prior {
+        self.of_kind.get(usize::from(kind)).filter(|prior| prior.workloads >= t::PRIOR_WORKLOADS).unwrap_or(&self.all)
+    }
+}
 
 /// Per feature, the level that a quarter of the other workloads exceeds normally.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,9 @@
 use vedette_proto::v1::{self, Kind};
 
 use crate::{
-    Detector, disagreement, evidence,
+    Detector, course, disagreement, evidence,
     fold::{Restored, Topic},
+    reference,
     silence::UNTIL_HEARD_MS,
 };
 
@@ -14,13 +15,14 @@ const FAILURES_QUIET_MS: i64 = 660_000;
 impl Detector {
     /// Goes on with an incident of an earlier run; false if that cannot be done: it names no workload, or there is no room.
     ///
-    /// What the run knew of the workload's normal is gone. The incident is quiet, and then resolved, once its nodes are heard again
+    /// What the run knew of the workload's normal may be gone; where it was remembered, do that first. The incident is quiet, and then resolved, once its nodes are heard again
     /// and nothing is reported for as long as usual; until then cold levels speak in full of what was already beyond normal.
     pub fn restore(&mut self, incident: v1::Incident, reasoning: String) -> bool {
         let Some(name) = incident.workload.clone().filter(|name| !name.cluster.is_empty()) else { return false };
         let topic = match incident.kind() {
             _ if incident.evidence.iter().any(evidence::is_silence) => Topic::Silence,
             _ if incident.evidence.iter().any(evidence::is_disagreement) => Topic::Disagreement,
+            _ if incident.evidence.iter().any(reference::is_drift) => Topic::Drift,
             Kind::CrashLoop => Topic::Failures,
             _ => Topic::Behaviour,
         };
@@ -28,6 +30,7 @@ impl Detector {
             Topic::Silence => UNTIL_HEARD_MS,
             Topic::Failures => FAILURES_QUIET_MS,
             Topic::Disagreement => disagreement::QUIET_MS,
+            Topic::Drift => course::QUIET_MS,
             Topic::Behaviour => i64::from(self.config.resolve_after_seconds) * 1_000,
         };
         let cluster = self.fleet.cluster(&name.cluster);

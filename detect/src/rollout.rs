@@ -32,15 +32,28 @@ impl HoldOffs {
         granted
     }
 
+    /// All of them, to be kept.
+    pub fn kept(&self) -> &[(i64, i64)] {
+        &self.0
+    }
+
+    /// Those that were kept: the latest, as many as are remembered.
+    pub fn of(mut kept: Vec<(i64, i64)>) -> Self {
+        kept.retain(|(begin, end)| begin < end);
+        kept.sort_unstable();
+        kept.drain(..kept.len().saturating_sub(MAX_KEPT));
+        Self(kept)
+    }
+
     /// Whether a hold-off covers an instant.
     pub fn cover(&self, unix_ms: i64) -> bool {
         self.0.iter().any(|(begin, end)| (begin - EARLY_MS..*end).contains(&unix_ms))
     }
 }
 
-/// The highest severity of a report on a workload.
+/// The highest severity of a report on a workload, by its rollouts and its namespace.
 pub fn most(workload: &Workload, most: Severity, unix_ms: i64) -> Severity {
-    if workload.hold_offs.cover(unix_ms) { most.min(Severity::Ticket) } else { most }
+    workload.profile.most(most, workload.hold_offs.cover(unix_ms))
 }
 
 impl Detector {

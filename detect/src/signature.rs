@@ -118,11 +118,11 @@ pub const SIGNATURES: [Signature; 9] = [
     },
     Signature {
         kind: Kind::DiskFill,
-        key: Feature::IoWriteBytesPerSec,
-        warm_tau_s: 15.0,
-        cold_tau_s: 25.0,
-        shows: &[Feature::IoWriteBytesPerSec],
-        stated: "bytes written to disk beyond normal while the node's file system loses space as fast",
+        key: Feature::MemoryFileBytes,
+        warm_tau_s: 10.0,
+        cold_tau_s: 20.0,
+        shows: &[Feature::MemoryFileBytes, Feature::IoWriteBytesPerSec],
+        stated: "pages of files in memory beyond normal and growing, as fast as the disk is written or the node's file system loses space",
         matches: disk_fill,
     },
     Signature {
@@ -261,9 +261,12 @@ fn mining(view: &View<'_>) -> f32 {
     view.strength(F::CpuCores) * ramp(cores, 0.1, 0.25) * (1.0 - explained)
 }
 
+/// cgroup v1 does not count buffered writes for whoever wrote: what is written and not deleted stays in the page cache, on both.
 fn disk_fill(view: &View<'_>) -> f32 {
-    let written = view.level(Feature::IoWriteBytesPerSec);
-    view.strength(Feature::IoWriteBytesPerSec) * ramp(written, 5e6, 15e6) * ramp(view.node_fs_loss / written.max(1.0), 0.3, 0.7)
+    let growth = view.container.files_growth;
+    let lost = ramp(view.node_fs_loss / growth.max(1.0), 0.3, 0.7);
+    let written = ramp(view.level(Feature::IoWriteBytesPerSec) / growth.max(1.0), 0.2, 0.5);
+    view.strength(Feature::MemoryFileBytes) * ramp(growth, 0.3e6, 1e6) * lost.max(written)
 }
 
 fn unknown(view: &View<'_>) -> f32 {

@@ -10,6 +10,7 @@ use crate::{
     fleet::Fleet,
     fold::{Report, Topic},
     incident::Incidents,
+    namespaces::Profile,
 };
 
 /// This many silent nodes, and [`MANY_SHARE`] of all, are one incident about ourselves.
@@ -247,7 +248,7 @@ impl Round<'_> {
     fn workload(&mut self, name: &Workload) -> Option<u32> {
         let cluster = self.fleet.cluster(&name.cluster);
         let node = self.fleet.node(cluster, &name.owner_name);
-        self.fleet.workload(cluster, node, name, usize::MAX, |_| true).map(|(place, _)| place)
+        self.fleet.workload(cluster, node, name, usize::MAX, Profile::default, |_| true).map(|(place, _)| place)
     }
 
     fn report(&mut self, name: &Workload, node: &str, since_ms: i64, evidence: Vec<Ranked>, effect: &str, page: bool) {
@@ -261,6 +262,7 @@ impl Round<'_> {
             topic: Topic::Silence,
             effect: Some(effect),
             strength: 1.0,
+            refines: false,
             fact: true,
             least: if page { Severity::Page } else { Severity::Ticket },
             most: if page { Severity::Page } else { Severity::Ticket },

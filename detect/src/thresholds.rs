@@ -15,6 +15,8 @@ pub const STRONG: f32 = 0.8;
 pub const LEVEL_TAU_S: f32 = 3.5;
 /// Memory for who opens connections to whom: long enough to remember the start of a keep-alive flood.
 pub const DIRECTION_TAU_S: f32 = 60.0;
+/// Time constant of the growth of the pages of files: a merge that deletes what it read must not look like growth.
+pub const FILES_TAU_S: f32 = 10.0;
 /// Samples of a slow tier older than this are not known any more.
 pub const SLOW_AGE_MS: i64 = 15_000;
 /// The same for the rare tier.
@@ -38,6 +40,9 @@ pub const MARGIN_OLD: f32 = 0.3;
 pub const MARGIN_YOUNG: f32 = 1.0;
 /// Seconds of samples after which a baseline is old.
 pub const OLD_S: f32 = 180.0;
+
+/// Seconds that a baseline taken over from a sibling counts for: as one that has just become ready.
+pub const INHERITED_S: f32 = 60.0;
 
 /// A container younger than this, or without a baseline, needs the longer (cold) persistence: start-up is work too.
 pub const STARTUP_MS: i64 = 30_000;
@@ -64,8 +69,33 @@ pub const PRIOR_WORKLOADS: usize = 8;
 pub const PRIOR_PER_NODE: usize = 20;
 /// Most workloads read for it at all.
 pub const PRIOR_SAMPLE: usize = 2_000;
+/// A workload known from before a restart counts for it this long, event time, until its containers are heard of again.
+pub const PRIOR_REMEMBERED_MS: i64 = 3_600_000;
 /// How often it is computed, event time.
 pub const PRIOR_EVERY_MS: i64 = 60_000;
+
+/// Distance beyond the band, log space, at which a container is looked at more closely: what is normal is passed a third of the time.
+pub const STRAYS: f32 = 0.3;
+/// So long a container that strayed is still looked at: an attack that goes on and off pauses for less.
+pub const WINDOW_CALM_MS: i64 = 30_000;
+/// A container of a workload without a normal is looked at for so long after it was first seen.
+pub const BORN_MS: i64 = 120_000;
+/// Memory of a window's means and spreads.
+pub const WINDOW_TAU_S: f32 = 20.0;
+/// How fast the most that a window saw comes down to the mean.
+pub const MOST_TAU_S: f32 = 60.0;
+/// Memory for how much of the time it strays.
+pub const STRAYS_TAU_S: f32 = 60.0;
+/// Memory for how often it began to.
+pub const BURSTS_TAU_S: f32 = 120.0;
+/// Memory for what the classifier said: a single odd second opens nothing.
+pub const SAID_TAU_S: f32 = 4.0;
+/// A window of less says too little to be asked about.
+pub const LEAST_WINDOW_S: f32 = 2.0;
+/// An open incident is alive while the classifier says this share of what opens one.
+pub const HOLD_OF_TICKET: f32 = 0.6;
+/// Rows of a node's containers over which it is known how many of them stray.
+pub const NEIGHBOUR_ROWS: f32 = 128.0;
 
 /// Share of a pids limit that is a fact.
 pub const PIDS_NEAR_LIMIT: f64 = 0.9;
@@ -107,6 +137,8 @@ pub const fn scale(feature: Feature) -> Scale {
         Feature::Pids => (1.0, 300.0),
         Feature::ChildFaultsPerSec => (1.0, 50e3),
         Feature::IoWriteBytesPerSec => (1.4, 50e6),
+        // A log that is copied or a segment that is merged doubles them; what fills a disk goes on.
+        Feature::MemoryFileBytes => (0.7, 80e6),
         Feature::MemoryAnonBytes | Feature::MemoryWorkingSetBytes => (0.7, NONE),
         _ => (1.4, NONE),
     };

@@ -8,7 +8,7 @@ use vedette_proto::Feature;
 use crate::view::View;
 
 /// Features told as their distance beyond the band of the workload, log space: 0 within, 0.7 is twice as much as was ever normal.
-const BEYOND: [Feature; 25] = [
+pub(crate) const BEYOND: [Feature; 26] = [
     Feature::CpuCores,
     Feature::CpuSystemCores,
     Feature::MemoryWorkingSetBytes,
@@ -34,6 +34,7 @@ const BEYOND: [Feature; 25] = [
     Feature::ArpIncomplete,
     Feature::Pids,
     Feature::ChildFaultsPerSec,
+    Feature::MemoryFileBytes,
 ];
 /// Beyond it, further is not more: one sort of attack would otherwise be told by how far it went.
 const FAR: f32 = 4.0;
@@ -41,7 +42,7 @@ const FAR: f32 = 4.0;
 const FULL: f32 = 1_500.0;
 
 /// Proportions that are known from the first second on.
-const SHARES: [&str; 15] = [
+const SHARES: [&str; 18] = [
     "cpu_of_node",
     "cpu_system_of_cpu",
     "cpu_throttled",
@@ -57,6 +58,9 @@ const SHARES: [&str; 15] = [
     "resets_of_opens",
     "syn_retransmits_of_opens",
     "silent_of_neighbours",
+    "files_of_memory",
+    "files_growth_of_files",
+    "memory_growth_of_memory",
 ];
 
 /// How many values there are.
@@ -87,6 +91,8 @@ pub(crate) fn of(view: &View<'_>) -> Vector {
     let connections = sum(Feature::TcpActiveOpensPerSec, Feature::TcpPassiveOpensPerSec);
     let resets = sum(Feature::TcpEstabResetsPerSec, Feature::TcpOutResetsPerSec);
     let neighbours = sum(Feature::ArpIncomplete, Feature::TcpEstablished);
+    let (files, memory) = (level(Feature::MemoryFileBytes), sum(Feature::MemoryFileBytes, Feature::MemoryAnonBytes));
+    let anon = level(Feature::MemoryAnonBytes);
     let plain = |feature: Feature| level(feature).unwrap_or(f32::NAN);
     let shares = [
         share(cpu, (view.node_cores > 0.0).then_some(view.node_cores), 0.0),
@@ -104,6 +110,10 @@ pub(crate) fn of(view: &View<'_>) -> Vector {
         share(resets, connections, 0.5),
         share(level(Feature::TcpSynRetransmitsPerSec), opens, 0.5),
         share(level(Feature::ArpIncomplete), neighbours, 2.0),
+        share(files, memory, 8e6),
+        // What would be there after a minute of it, of what is there now: 0 for a cache that stands still.
+        share(files.map(|_| view.container.files_growth.max(0.0) * 60.0), files, 8e6),
+        share(anon.map(|_| view.container.anon_growth.max(0.0) * 60.0), anon, 8e6),
     ];
     let mut vector = [f32::NAN; WIDTH];
     vector[..BEYOND.len()].copy_from_slice(&beyond);

@@ -7,6 +7,7 @@ use crate::{
     container::{Container, Fresh},
     pods::PodTraffic,
     prior::Prior,
+    season::Season,
     thresholds as t,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 pub struct View<'a> {
     pub container: &'a Container,
     pub baseline: &'a Baseline,
+    /// The hours of its workload, where they are known.
+    pub season: Option<&'a Season>,
     pub prior: &'a Prior,
     /// Traffic of the pod: reported with one container only, yet it explains what the others do.
     pub pod: PodTraffic,
@@ -49,6 +52,13 @@ impl View<'_> {
         self.container.known(feature as usize).is_some()
     }
 
+    /// Upper end of the band at this hour, log space.
+    #[inline]
+    pub fn high(&self, place: usize) -> f32 {
+        let high = self.baseline.track(place).high();
+        self.season.map_or(high, |season| high.max(season.high(place)))
+    }
+
     /// Distance above the centre in log space; 0 without a baseline, below it, or unknown.
     pub fn growth(&self, feature: Feature) -> f32 {
         match self.container.known(feature as usize) {
@@ -62,14 +72,14 @@ impl View<'_> {
         let y = self.container.known(place)?;
         let track = self.baseline.track(place);
         let margin = if self.widened { t::MARGIN_YOUNG } else { track.margin(self.ready_s) };
-        self.baseline.ready(place, self.ready_s).then(|| y - track.high() - margin)
+        self.baseline.ready(place, self.ready_s).then(|| y - self.high(place) - margin)
     }
 
     /// Distance from the band in log space: above it positive, below it negative, 0 within; `None` without a baseline.
     pub fn off(&self, feature: Feature) -> Option<f32> {
         let y = self.container.known(feature as usize).filter(|_| self.ready(feature))?;
         let track = self.baseline.track(feature as usize);
-        Some((y - track.high()).max(0.0) + (y - track.low()).min(0.0))
+        Some((y - self.high(feature as usize)).max(0.0) + (y - track.low()).min(0.0))
     }
 
     /// How far beyond normal a feature is, 0 to 1: against the own baseline where it serves, else against cold levels.
@@ -81,7 +91,7 @@ impl View<'_> {
                 return relative;
             }
             // On a workload that is busy anyway, another half of a core is far beyond normal though it is no doubling.
-            let high = from_log(feature, self.baseline.track(feature as usize).high());
+            let high = from_log(feature, self.high(feature as usize));
             return relative.max(ramp(self.level(feature) - high * 1.15, 0.1, 0.5));
         }
         if scale.cold.is_nan() || !self.knows(feature) {

@@ -43,14 +43,16 @@ pub struct Forest {
     shares: Vec<f32>,
 }
 
-/// A row with a place for every column there may be: no access needs a check.
-type Row = [f32; MAX_COLUMNS];
+/// A row with a place for every column there may be: no access needs a check. Where 64 suffice, a block of rows is in the nearest cache.
+const NARROW: usize = 64;
+const WIDE: usize = 256;
+const _: () = assert!(MAX_COLUMNS <= WIDE);
 
 impl Flat {
     /// The next node of a row; without `MISSING`, of one whose values are all known.
     #[inline(always)]
-    fn next<const MISSING: bool>(&self, row: &Row) -> usize {
-        let value = row[usize::from(self.column) % MAX_COLUMNS];
+    fn next<const MISSING: bool, const W: usize>(&self, row: &[f32; W]) -> usize {
+        let value = row[usize::from(self.column) % W];
         let missing = MISSING && value.is_nan();
         let right = u8::from(value > self.threshold) | u8::from(missing) & self.missing_right;
         usize::from(self.left) + usize::from(right)
@@ -126,7 +128,12 @@ impl Forest {
     pub fn score(&self, rows: &[f32], shares: &mut [f32]) {
         let count = rows.len() / self.columns;
         assert_eq!((count * self.columns, count * self.classes), (rows.len(), shares.len()), "rows and shares");
-        let mut block = vec![[0.0; MAX_COLUMNS]; count.min(BLOCK)];
+        if self.columns <= NARROW { self.score_wide::<NARROW>(rows, shares) } else { self.score_wide::<WIDE>(rows, shares) }
+    }
+
+    fn score_wide<const W: usize>(&self, rows: &[f32], shares: &mut [f32]) {
+        let count = rows.len() / self.columns;
+        let mut block = vec![[0.0; W]; count.min(BLOCK)];
         let mut sums = vec![[0.0; MAX_CLASSES]; count.min(BLOCK)];
         for (rows, shares) in rows.chunks(BLOCK * self.columns).zip(shares.chunks_mut(BLOCK * self.classes)) {
             let count = rows.len() / self.columns;
@@ -136,9 +143,9 @@ impl Forest {
             }
             sums.fill([0.0; MAX_CLASSES]);
             if rows.iter().any(|value| value.is_nan()) {
-                self.add::<true>(block, sums)
+                self.add::<true, W>(block, sums)
             } else {
-                self.add::<false>(block, sums)
+                self.add::<false, W>(block, sums)
             }
             let each = 1.0 / self.trees.len().max(1) as f32;
             for (sum, shares) in sums.iter().zip(shares.chunks_exact_mut(self.classes)) {
@@ -148,26 +155,31 @@ impl Forest {
     }
 
     /// Adds what every tree says of every row: a tree stays in the cache for all of them.
-    fn add<const MISSING: bool>(&self, rows: &[Row], sums: &mut [[f32; MAX_CLASSES]]) {
+    fn add<const MISSING: bool, const W: usize>(&self, rows: &[[f32; W]], sums: &mut [[f32; MAX_CLASSES]]) {
         for tree in &self.trees {
             let (whole, rest) = rows.as_chunks::<BATCH>();
             let (sums_of_whole, sums_of_rest) = sums.split_at_mut(whole.len() * BATCH);
             for (rows, sums) in whole.iter().zip(sums_of_whole.chunks_exact_mut(BATCH)) {
-                self.descend::<MISSING, BATCH>(tree, rows, sums);
+                self.descend::<MISSING, BATCH, W>(tree, rows, sums);
             }
             for (row, sum) in rest.iter().zip(sums_of_rest) {
-                self.descend::<MISSING, 1>(tree, std::array::from_ref(row), std::slice::from_mut(sum));
+                self.descend::<MISSING, 1, W>(tree, std::array::from_ref(row), std::slice::from_mut(sum));
             }
         }
     }
 
     #[inline]
-    fn descend<const MISSING: bool, const N: usize>(&self, tree: &Stretch, rows: &[Row; N], sums: &mut [[f32; MAX_CLASSES]]) {
+    fn descend<const MISSING: bool, const N: usize, const W: usize>(
+        &self,
+        tree: &Stretch,
+        rows: &[[f32; W]; N],
+        sums: &mut [[f32; MAX_CLASSES]],
+    ) {
         let nodes = &self.nodes[tree.from as usize..tree.to as usize];
         let mut places = [0usize; N];
         for _ in 0..tree.depth {
             for (place, row) in places.iter_mut().zip(rows) {
-                *place = nodes[*place].next::<MISSING>(row);
+                *place = nodes[*place].next::<MISSING, W>(row);
             }
         }
         for (place, sum) in places.iter().zip(sums) {

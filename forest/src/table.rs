@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt, rngs::StdRng};
 
 /// Most columns of a table: a split names its column in a byte, and a row in scoring has its place for each.
-pub const MAX_COLUMNS: usize = 64;
+pub const MAX_COLUMNS: usize = 255;
 /// Most classes: there are a dozen kinds.
 pub const MAX_CLASSES: usize = 16;
 
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_table_that_no_forest_can_hold_is_refused() {
         assert_eq!(Table::new(0, 2).unwrap_err(), TableError::Columns(0));
-        assert_eq!(Table::new(65, 2).unwrap_err(), TableError::Columns(65));
+        assert_eq!(Table::new(256, 2).unwrap_err(), TableError::Columns(256));
         assert_eq!(Table::new(1, 1).unwrap_err(), TableError::Classes(1));
         assert_eq!(Table::new(1, 17).unwrap_err(), TableError::Classes(17));
     }

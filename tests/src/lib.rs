@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: processes started as in production, and a rule for what is missing.
 
 pub mod agent;
+pub mod agent_pod;
 pub mod aggregator;
 pub mod apiserver;
 pub mod certificates;
@@ -8,6 +9,7 @@ pub mod checkout;
 pub mod cli;
 pub mod dynamic;
 pub mod feeder;
+pub mod kubelet;
 pub mod machine;
 pub mod name_server;
 pub mod prerequisite;

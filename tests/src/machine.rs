@@ -18,11 +18,28 @@ pub struct Console {
     pub lines: Vec<String>,
 }
 
+/// What is booted.
+pub struct Image {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    memory_mib: u32,
+}
+
 /// The files to boot, or `None` where they are missing; the calling test has then been skipped and must return.
 #[must_use]
-pub fn image() -> Option<(PathBuf, PathBuf)> {
+pub fn image() -> Option<Image> {
+    named("initramfs.cpio.gz", 1024)
+}
+
+/// The same with a container runtime and the agent's image in the machine.
+#[must_use]
+pub fn image_with_containerd() -> Option<Image> {
+    named("initramfs-containerd.cpio.gz", 2048)
+}
+
+fn named(initramfs: &str, memory_mib: u32) -> Option<Image> {
     let folder = checkout::cache().join("vm");
-    let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initramfs.cpio.gz"));
+    let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join(initramfs));
     let hint = "make prepare vm-image";
     if !prerequisite::file(&kernel, hint) || !prerequisite::file(&initramfs, hint) {
         return None;
@@ -31,21 +48,22 @@ pub fn image() -> Option<(PathBuf, PathBuf)> {
         prerequisite::skip("qemu-system-x86_64 is not installed (make prepare)");
         return None;
     }
-    Some((kernel, initramfs))
+    Some(Image { kernel, initramfs, memory_mib })
 }
 
 /// Boots the machine with a scenario (a word that its init knows) and waits until it is done.
 ///
 /// # Errors
 /// Where qemu cannot be started, or the scenario does not end within the limit; the error holds the last lines.
-pub fn boot((kernel, initramfs): (PathBuf, PathBuf), scenario: &str, limit: Duration) -> anyhow::Result<Console> {
+pub fn boot(image: Image, scenario: &str, limit: Duration) -> anyhow::Result<Console> {
     // KVM is not available where tests run; emulation boots in seconds. Two processors, so that "busy" is not "full".
     let mut machine = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1024"])
+        .args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m"])
+        .arg(image.memory_mib.to_string())
         .args(["-display", "none", "-no-reboot", "-nodefaults", "-serial", "stdio", "-kernel"])
-        .arg(kernel)
+        .arg(image.kernel)
         .arg("-initrd")
-        .arg(initramfs)
+        .arg(image.initramfs)
         .arg("-append")
         .arg(format!("console=ttyS0 quiet loglevel=1 panic=-1 psi=1 cgroup_no_v1=all mitigations=off scenario={scenario}"))
         .stdin(Stdio::null())

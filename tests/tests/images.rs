@@ -84,6 +84,38 @@ fn an_image_is_one_static_program_that_nobody_runs() {
 }
 
 #[test]
+fn docker_finds_the_same_blobs_in_an_archive_as_containerd() {
+    let Some(programs) = programs() else { return };
+    let folder = tempfile::tempdir().unwrap();
+
+    built(&programs, folder.path(), &["agent"]);
+
+    let archive = file(folder.path(), "agent", "oci.tar");
+    let listed = Command::new("tar").arg("-tf").arg(&archive).output().unwrap();
+    let names = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<_> = names.lines().collect();
+    // containerd decides by the first, docker by the third.
+    assert_eq!(names[..4], ["oci-layout", "index.json", "manifest.json", "repositories"], "{names:?}");
+    let layout = folder.path().join("layout");
+    unpack(&archive, &layout);
+    let index = read(&layout.join("index.json"));
+    let manifest = read(&blob(&layout, &index["manifests"][0]));
+    let within = |descriptor: &Value| blob(&layout, descriptor).strip_prefix(&layout).unwrap().to_str().unwrap().to_owned();
+    let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(within).collect();
+    let tag = concat!("vedette-agent:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(read(&layout.join("manifest.json")), json!([{"Config": within(&manifest["config"]), "RepoTags": [tag], "Layers": layers}]));
+    let top = layers.last().unwrap().rsplit('/').next().unwrap();
+    assert_eq!(read(&layout.join("repositories")), json!({"vedette-agent": {env!("CARGO_PKG_VERSION"): top}}));
+    // What docker unpacks must be what the configuration says it is.
+    let config = read(&blob(&layout, &manifest["config"]));
+    let root = Command::new("sh").arg("-c").arg("gzip -dc \"$0\" | sha256sum").arg(layout.join(&layers[0])).output().unwrap();
+    let sum = String::from_utf8(root.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert_eq!(config["rootfs"]["diff_ids"], json!([format!("sha256:{sum}")]));
+    // Nothing lies in it that neither speaks of.
+    assert_eq!(names.len(), 4 + 2 + layers.len(), "{names:?}");
+}
+
+#[test]
 fn the_same_sources_give_the_same_bytes() {
     let Some(programs) = programs() else { return };
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

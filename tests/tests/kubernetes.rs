@@ -205,6 +205,8 @@ async fn names_outlive_gone_cuts_an_outage_and_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_pods_that_come_and_go_leave_the_memory_where_it_was() {
     const PODS: u32 = 10_000;
+    /// Deleted pods are known for ten minutes, 12,000 of them at most here; and what an allocator keeps of three rounds of objects.
+    const MOST_MORE_KIB: u64 = 24 * 1024;
     let folder = tempfile::tempdir().unwrap();
     let (api, node) = shop().await;
     let aggregator = start_with(folder.path(), &api, "page_size = 500\nmax_pods = 12000\n");
@@ -225,6 +227,8 @@ async fn ten_thousand_pods_that_come_and_go_leave_the_memory_where_it_was() {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     };
 
+    mark().await;
+    let before = rss_kib();
     let (mut resident, mut known) = (Vec::new(), Vec::new());
     for round in 0..3 {
         for one in &pods {
@@ -241,10 +245,11 @@ async fn ten_thousand_pods_that_come_and_go_leave_the_memory_where_it_was() {
         known.push(metric(&aggregator, "known_pods"));
     }
 
-    // The first two rounds fill what is kept of deleted pods; the third must find room in it. Ten thousand pods as the API sends them are 15 MiB.
-    assert!(resident[2] < resident[1] + 16 * 1024, "resident KiB after each round: {resident:?}");
+    // Thirty thousand pods came and went; the API sent 45 MiB of them.
+    let most = resident.iter().max().unwrap();
+    assert!(*most <= before + MOST_MORE_KIB, "resident KiB: {before} before, then after each round {resident:?}");
     assert!(known[2] <= 12_000.0 && known[2] >= 10_000.0, "{known:?}");
-    eprintln!("resident KiB after each round: {resident:?}");
+    eprintln!("resident KiB: {before} before, then after each round {resident:?}");
 }
 
 /// Pod uid and container id of every container cgroup below a folder, pause containers included.

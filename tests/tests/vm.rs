@@ -200,3 +200,54 @@ fn the_agent_sees_every_container_that_the_range_runs_on_cgroup_v2() {
         assert!(moved[kind] >= least, "{kind}: {} of at least {least}; all: {moved:?}", moved[kind]);
     }
 }
+
+/// Some three minutes where nothing else runs.
+const POD_LIMIT: Duration = Duration::from_secs(540);
+
+#[test]
+fn the_agents_pod_in_a_real_containerd_on_cgroup_v2_reports_what_every_other_pod_did() {
+    let Some(image) = machine::image_with_containerd() else { return };
+
+    let console = machine::boot(image, "pod", POD_LIMIT).unwrap();
+    let told = told(&console);
+
+    let failures: Vec<_> = console.after("FAIL").collect();
+    let logs: Vec<_> = console.after("STEP").chain(console.after("AGENT")).chain(console.after("CONTAINERD")).collect();
+    assert!(failures.is_empty(), "in the machine failed {failures:?}:\n{}", logs.join("\n"));
+
+    // As unprivileged as the manifest says: nobody, no capability, no new privileges, filtered.
+    let status: Vec<_> = console.after("STATUS").collect();
+    for field in ["Uid: 65532 65532 65532 65532", "CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2"] {
+        assert!(status.contains(&field), "no {field:?} in {status:?}");
+    }
+    assert_eq!(console.truth("exit_code").unwrap(), 0, "{}", logs.join("\n"));
+    assert_eq!(console.truth("left").unwrap(), 0, "cgroups of the run are left");
+    assert!(console.after("GOT").any(|line| line.contains(r#""is":"goodbye""#)), "it left without a word");
+
+    // Every life of every pod, itself included, under the uid and the id that containerd gave.
+    let mut lives: BTreeMap<&str, Vec<&Delivered>> = BTreeMap::new();
+    for line in console.after("POD") {
+        let [name, uid, id] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let seen = told.containers.get(&(uid.to_owned(), id.to_owned()));
+        lives.entry(name).or_default().push(seen.unwrap_or_else(|| panic!("{line} is missing in {:?}", told.containers.keys())));
+    }
+    let count = |name: &str| lives[name].len();
+    assert_eq!((count("agent"), count("web"), count("miner"), count("visitor"), count("crashy")), (1, 1, 1, 1, 3));
+    let restarts: Vec<_> = lives["crashy"].iter().map(|life| life.restarts).collect();
+    assert_eq!(restarts, [0, 1, 2]);
+
+    // What was last counted is at most a tick and a half old.
+    let truth = |name: &str| console.truth(name).unwrap();
+    let cpu = lives["miner"][0].sum("cpu_usage_us");
+    let (before, after) = (truth("miner_cpu_before_us"), truth("miner_cpu_after_us"));
+    assert!((before.saturating_sub(1_500_000)..=after).contains(&cpu), "{cpu} us, the kernel says {before} to {after}");
+    assert!(cpu >= 1_000_000, "a fifth of a core for at least twelve ticks: {cpu} us");
+    let web = lives["web"][0];
+    let (before, after) = (truth("web_rx_before_bytes"), truth("web_rx_after_bytes"));
+    let rx = web.sum("net_rx_bytes");
+    assert!((before * 8 / 10..=after).contains(&rx), "{rx} bytes, the kernel says {before} to {after}");
+    assert!(web.sum("tcp_passive_opens") > 0, "nobody visited");
+    let own = lives["agent"][0];
+    assert_eq!(own.memory_limit_bytes, Some(96 << 20));
+    assert!(own.values("memory_current_bytes").iter().all(|&bytes| bytes > 0 && bytes < 96 << 20));
+}

@@ -3,6 +3,8 @@
 //! It runs beside the sampler and never holds it up: both sides give up at once where the other is busy.
 
 pub mod client;
+#[cfg(test)]
+mod faults;
 pub mod own;
 pub mod round;
 pub mod theirs;

@@ -67,11 +67,12 @@ impl Sensor {
         self.choose_carrier(pod);
     }
 
-    /// The sandbox of a pod holds its namespaces: called `pause`, the first container of its pod, and only one per pod.
+    /// The sandbox of a pod holds its namespaces: called `pause` (with CRI-O also `pod`, as OpenShift's image has it), the first container of its pod, and only one per pod.
     pub(super) fn looks_like_sandbox(&self, index: u32) -> bool {
         let Some(container) = self.container(index) else { return false };
         let Some(pod) = self.pod(container.pod) else { return false };
-        let Some(main) = container.main.filter(|main| main.comm.bytes() == b"pause") else { return false };
+        let named = |comm: &[u8]| comm == b"pause" || (comm == b"pod" && container.found.identity.runtime == "cri-o");
+        let Some(main) = container.main.filter(|main| named(main.comm.bytes())) else { return false };
         if container.found.identity.pod_uid.is_empty() || !container.found.watch_name.is_empty() || pod.sandbox.is_some() {
             return false;
         }

@@ -199,7 +199,7 @@ impl Sensor {
         container.previous.update(&sample);
         container.deferred = u8::MAX;
         if works || (compared && used.is_some_and(|used| used > IDLE_SANDBOX_US)) || pids.is_some_and(|pids| pids > SANDBOX_PROCESSES) {
-            tracing::warn!(cgroup = %container.found.path, "a container called pause works: it is observed like any other");
+            tracing::warn!(cgroup = %container.found.path, "a container called like a sandbox works: it is observed like any other");
             container.sandbox = false;
             self.announce(index);
         }

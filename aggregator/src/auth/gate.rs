@@ -54,7 +54,11 @@ where
         let mut service = std::mem::replace(&mut self.service, fresh);
         let auth = Arc::clone(&self.auth);
         Box::pin(async move {
-            let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip());
+            let source = request
+                .extensions()
+                .get::<TcpConnectInfo>()
+                .and_then(TcpConnectInfo::remote_addr)
+                .map(|address| address.ip().to_canonical());
             let admitted = auth.admit(request.uri().path(), bearer(request.headers()), source).await;
             let grant = match admitted {
                 Ok(grant) => grant,

@@ -41,6 +41,9 @@ impl Caller {
     }
 }
 
+/// The caller of a request that came through no gate.
+const UNGATED: &str = "nobody";
+
 /// A grant of one request, in its extensions.
 #[derive(Clone)]
 pub struct Grant {
@@ -63,12 +66,24 @@ impl std::fmt::Debug for Grant {
     }
 }
 
+/// Who calls, by the gate's word and not the request's: what the audit log names.
+#[must_use]
+pub fn caller<T>(request: &tonic::Request<T>) -> String {
+    request.extensions().get::<Grant>().map_or_else(|| UNGATED.to_owned(), |grant| grant.caller.name.clone())
+}
+
 impl Grant {
     /// By a token of a file: good as long as the process runs.
     #[must_use]
     pub fn of_file(role: Role) -> Self {
         let name = format!("{}.token", role.word());
         Self { caller: Arc::new(Caller { role, name, node: None }), lasting: None }
+    }
+
+    /// As if the gate knew the caller.
+    #[cfg(test)]
+    pub(crate) const fn known(caller: Arc<Caller>) -> Self {
+        Self { caller, lasting: None }
     }
 
     pub(super) fn reviewed(caller: Arc<Caller>, reviews: Arc<Reviews>, token: &str, until: Instant) -> Self {

@@ -5,7 +5,7 @@
 pub enum Role {
     /// Reads everything that questions can read.
     Viewer,
-    /// A viewer who also labels and answers.
+    /// A viewer who also labels, answers, makes exceptions and says whether to page.
     Operator,
     /// Everything but delivering what an agent observed.
     Admin,
@@ -64,14 +64,23 @@ impl Need {
 }
 
 /// Beginnings of paths and what they need; the first that fits decides.
-const NEEDS: [(&str, Need); 8] = [
+const NEEDS: &[(&str, Need)] = &[
     ("/vedette.v1.QueryService/", Need::Viewer),
     ("/vedette.v1.LabelService/ListLabels", Need::Viewer),
     ("/vedette.v1.LabelService/", Need::Operator),
+    ("/vedette.v1.PolicyService/Get", Need::Viewer),
+    ("/vedette.v1.PolicyService/ListExceptions", Need::Viewer),
+    ("/vedette.v1.PolicyService/PreviewException", Need::Viewer),
+    ("/vedette.v1.PolicyService/", Need::Operator),
     ("/vedette.v1.ModelService/ListModel", Need::Viewer),
     ("/vedette.v1.ModelService/GetModel", Need::Viewer),
     ("/vedette.v1.ModelService/ShadowModel", Need::Operator),
     ("/vedette.v1.IngestService/", Need::Delivery),
+    ("/vedette.v1.ConsoleService/", Need::Viewer),
+    // The files that a browser runs: no secret either.
+    ("/console/", Need::Viewer),
+    // Other tools' alerts become labels.
+    (crate::receive::PATH, Need::Operator),
     // The contract is no secret, but strangers need not be answered.
     ("/grpc.reflection.", Need::Viewer),
 ];
@@ -97,6 +106,16 @@ mod tests {
         assert_eq!(rights(Role::Operator), [true, true, true, false, false]);
         assert_eq!(rights(Role::Admin), [true, true, true, true, true]);
         assert_eq!(rights(Role::Agent), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_viewer_sees_what_policy_goes_by_and_an_operator_changes_it() {
+        let viewer = ["GetBudget", "GetAlerts", "ListExceptions", "PreviewException"];
+        let operator = ["SetAlerts", "AddException", "RemoveException", "ApplyExceptions", "UndoAnswer", "SampleQuiet", "JudgeQuiet"];
+        let need = |method: &&str| need(&format!("/vedette.v1.PolicyService/{method}"));
+
+        assert!(viewer.iter().all(|method| need(method) == Need::Viewer));
+        assert!(operator.iter().all(|method| need(method) == Need::Operator));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     Shared,
+    auth::caller,
     label::{Identity, LabelIndex},
     query::{Questions, session, status_of},
 };
@@ -71,8 +72,9 @@ impl v1::export_service_server::ExportService for ExportService {
     type ExportStream = ReceiverStream<Result<ExportResponse, Status>>;
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        let caller = caller(&request);
         let scope = Scope::checked(request.into_inner(), &self.shared.cluster)?;
-        self.shared.store.audit("admin", "export", &format!("{scope:?}")).await?;
+        self.shared.store.audit(&caller, "export", &format!("{scope:?}")).await?;
         let slot = self.exports.room().await?;
         let (parts, receiver) = mpsc::channel(PARTS);
         let (shared, sender) = (self.shared.clone(), parts.clone());

@@ -68,13 +68,17 @@ impl NodeRecord {
     }
 
     pub fn message(&self, now_unix_ms: i64) -> v1::Node {
+        v1::Node { state: self.state(now_unix_ms).into(), ..self.message.clone() }
+    }
+
+    /// How it stands.
+    pub fn state(&self, now_unix_ms: i64) -> NodeState {
         let heard = now_unix_ms - self.message.last_heard_unix_ms < SILENT_AFTER_MS;
-        let state = match (self.left, self.streams > 0 && heard, self.sensor_ready) {
+        match (self.left, self.streams > 0 && heard, self.sensor_ready) {
             (true, ..) => NodeState::Left,
             (_, false, _) => NodeState::Silent,
             (_, _, false) => NodeState::Blind,
             _ => NodeState::Live,
-        };
-        v1::Node { state: state.into(), ..self.message.clone() }
+        }
     }
 }

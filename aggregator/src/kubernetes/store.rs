@@ -115,6 +115,14 @@ struct Known {
     owner: Owner,
 }
 
+/// A node.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    cordoned: bool,
+    /// Unix milliseconds; 0 where the API server does not say.
+    created_unix_ms: i64,
+}
+
 #[derive(Debug)]
 struct Kept {
     pod: Pod,
@@ -131,8 +139,7 @@ pub struct Store {
     pods: HashMap<Arc<str>, Kept>,
     gone: VecDeque<(i64, Arc<str>)>,
     owners: HashMap<Box<str>, Known>,
-    /// Whether each is cordoned.
-    nodes: HashMap<Arc<str>, bool>,
+    nodes: HashMap<Arc<str>, Node>,
     templates: HashMap<OwnerKey, Arc<str>>,
     /// What a list that is under way has named so far.
     listing: HashMap<Watched, HashSet<Box<str>>>,
@@ -285,7 +292,8 @@ impl Store {
             return;
         }
         let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-        self.nodes.insert(self.names.get(name), cordoned);
+        let created_unix_ms = node.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
+        self.nodes.insert(self.names.get(name), Node { cordoned, created_unix_ms });
     }
 
     /// A node is deleted.
@@ -298,7 +306,23 @@ impl Store {
     /// Whether a node is cordoned; `None` where there is no such node.
     #[must_use]
     pub fn cordoned(&self, name: &str) -> Option<bool> {
-        self.nodes.get(name).copied()
+        self.nodes.get(name).map(|node| node.cordoned)
+    }
+
+    /// Nodes that are there since before this, by name.
+    #[must_use]
+    pub fn nodes_before(&self, unix_ms: i64) -> Vec<Arc<str>> {
+        let old = |(name, node): (&Arc<str>, &Node)| (node.created_unix_ms < unix_ms).then(|| Arc::clone(name));
+        let mut names: Vec<Arc<str>> = self.nodes.iter().filter_map(old).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The API's uid of the pod of this name that is not deleted. Looks at every pod: for what is seldom asked.
+    #[must_use]
+    pub fn pod_object(&self, namespace: &str, name: &str) -> Option<&str> {
+        let is = |kept: &&Kept| kept.gone_unix_ms.is_none() && *kept.pod.name == *name && *kept.pod.namespace == *namespace;
+        self.pods.values().find(is).map(|kept| &*kept.pod.object_uid)
     }
 
     /// Whom a container belongs to: by its id first, by its place only where the pod has no other container.

@@ -146,7 +146,11 @@ fn container_id(field: &str, id: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn instant(field: &str, unix_ms: i64) -> Result<(), Status> {
+/// Checks an instant, Unix milliseconds; 0 is allowed.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` that names the field.
+pub fn instant(field: &str, unix_ms: i64) -> Result<(), Status> {
     if (0..=LATEST_UNIX_MS).contains(&unix_ms) {
         return Ok(());
     }

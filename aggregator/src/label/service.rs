@@ -1,5 +1,8 @@
 //! The RPCs of the label service.
 
+use std::collections::BTreeSet;
+
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::warn;
 use vedette_proto::v1::{
@@ -11,9 +14,14 @@ use vedette_proto::v1::{
 use super::check;
 use crate::{
     Shared,
+    auth::caller,
+    ingest::Work,
+    policy,
     store::{LabelFilter, NewAnswer, StoreError, now_unix_ms},
 };
 
+/// Most authors of one request that the audit log names.
+const MAX_CLAIMED: usize = 8;
 /// Most containers of one incident that an answer labels one by one; beyond it the workload is labelled.
 const MAX_ANSWERED_CONTAINERS: usize = 64;
 
@@ -21,13 +29,30 @@ const MAX_ANSWERED_CONTAINERS: usize = 64;
 #[derive(Clone)]
 pub struct LabelService {
     shared: Shared,
+    /// To the detector: what is said of a level changes what it serves.
+    work: mpsc::Sender<Work>,
 }
 
 impl LabelService {
-    /// Over the aggregator's shared state.
+    /// Over the aggregator's shared state; `work` is the pipeline's.
     #[must_use]
-    pub fn new(shared: Shared) -> Self {
-        Self { shared }
+    pub fn new(shared: Shared, work: mpsc::Sender<Work>) -> Self {
+        Self { shared, work }
+    }
+
+    async fn tell_detector(&self, work: Work) -> Result<(), Status> {
+        self.shared.counters.pipeline_queue.inc();
+        self.work.send(work).await.map_err(|_| {
+            self.shared.counters.pipeline_queue.dec();
+            Status::unavailable("the detector has stopped")
+        })
+    }
+
+    async fn accept_level(&self, incident_id: u64) -> Result<(), Status> {
+        let (reply, accepted) = oneshot::channel();
+        self.tell_detector(Work::Accept { incident_id, reply }).await?;
+        let accepted = accepted.await.map_err(|_| Status::unavailable("the detector has stopped"))?;
+        accepted.map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
@@ -36,8 +61,11 @@ impl From<StoreError> for Status {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Missing { .. } => Self::not_found(message),
-            StoreError::AlreadyRetracted { .. } | StoreError::IsRetraction { .. } => Self::failed_precondition(message),
+            StoreError::Missing { .. } | StoreError::NoSuch { .. } | StoreError::NoAnswer { .. } => Self::not_found(message),
+            StoreError::Exists { .. } => Self::already_exists(message),
+            StoreError::AlreadyRetracted { .. } | StoreError::IsRetraction { .. } | StoreError::AlreadyJudged { .. } => {
+                Self::failed_precondition(message)
+            }
             StoreError::Full { .. } => Self::resource_exhausted(message),
             StoreError::Sqlite { .. } | StoreError::Read { .. } => {
                 warn!(%error, "the store failed");
@@ -54,11 +82,13 @@ impl From<StoreError> for Status {
 #[tonic::async_trait]
 impl v1::label_service_server::LabelService for LabelService {
     async fn add_labels(&self, request: Request<AddLabelsRequest>) -> Result<Response<AddLabelsResponse>, Status> {
+        let caller = caller(&request);
         let labels = check::labels(request.into_inner().labels, &self.shared.cluster)?;
-        let author = labels.first().map_or("", |label| &label.author).to_owned();
         let ids = self.shared.store.add_labels(&labels).await?;
+        self.shared.counters.labelled(&labels);
         let span = ids.first().zip(ids.last()).map_or(String::new(), |(first, last)| format!("added labels {first} to {last}"));
-        self.shared.store.audit(&author, "label", &span).await?;
+        let claimed = claimed(&caller, labels.iter().map(|label| &*label.author));
+        self.shared.store.audit(&caller, "label", &format!("{claimed}{span}")).await?;
         Ok(Response::new(AddLabelsResponse { ids }))
     }
 
@@ -83,15 +113,19 @@ impl v1::label_service_server::LabelService for LabelService {
     }
 
     async fn retract_label(&self, request: Request<RetractLabelRequest>) -> Result<Response<RetractLabelResponse>, Status> {
+        let caller = caller(&request);
         let request = request.into_inner();
         check::author(&request.author)?;
         check::note(&request.note)?;
         let id = self.shared.store.retract_label(request.id, &request.author, &request.note).await?;
-        self.shared.store.audit(&request.author, "retract", &format!("label {} by {id}: {}", request.id, request.note)).await?;
+        let claimed = claimed(&caller, [&*request.author]);
+        let detail = format!("{claimed}label {} by {id}: {}", request.id, request.note);
+        self.shared.store.audit(&caller, "retract", &detail).await?;
         Ok(Response::new(RetractLabelResponse { id }))
     }
 
     async fn answer_incident(&self, request: Request<AnswerIncidentRequest>) -> Result<Response<AnswerIncidentResponse>, Status> {
+        let caller = caller(&request);
         let request = request.into_inner();
         if !check::known(Answer::WORDS, request.answer) {
             return Err(check::invalid("answer", "required, one of the known answers"));
@@ -105,7 +139,12 @@ impl v1::label_service_server::LabelService for LabelService {
         let missing = || Status::from(StoreError::Missing { what: "incident", id: request.incident_id });
         let incident = self.shared.store.incident(request.incident_id).await?.ok_or_else(missing)?.incident;
 
-        let labels = implied_labels(&incident, &request, now_unix_ms());
+        if request.answer() == Answer::Accepted {
+            self.accept_level(request.incident_id).await?;
+        }
+        let now = now_unix_ms();
+        let labels = implied_labels(&incident, &request, now);
+        let exception = policy::from_answer(&self.shared, &incident, request.answer(), &request.author, &request.note, now);
         let answer = NewAnswer {
             incident_id: request.incident_id,
             answer: request.answer(),
@@ -113,15 +152,34 @@ impl v1::label_service_server::LabelService for LabelService {
             author: &request.author,
             note: &request.note,
             labels: &labels,
+            incident: &incident,
+            exception,
         };
         let (id, label_id) = self.shared.store.add_answer(&answer).await?;
-        let detail = format!("incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
-        self.shared.store.audit(&request.author, "answer", detail.trim_end()).await?;
+        self.shared.counters.labelled(&labels);
+        self.shared.policy.reload(now).await?;
+        let claimed = claimed(&caller, [&*request.author]);
+        let detail = format!("{claimed}incident {}: {} {}", request.incident_id, request.answer().word(), request.kind().word());
+        self.shared.store.audit(&caller, "answer", detail.trim_end()).await?;
+        // A detector that stops needs no answers any more.
+        let _ = self.tell_detector(Work::Answered(request.incident_id, request.answer())).await;
         let incident = Incident { answer: request.answer, ..incident };
         // Without a receiver nobody is watching, which is no failure.
         let _ = self.shared.changes.send(WatchIncidentsResponse { change: IncidentChange::Updated.into(), incident: Some(incident) });
         Ok(Response::new(AnswerIncidentResponse { id, label_id }))
     }
+}
+
+/// Before the detail of an audit line: in whose name the caller spoke, where that is another's. Quoted, as the names are the caller's words.
+fn claimed<'a>(caller: &str, authors: impl IntoIterator<Item = &'a str>) -> String {
+    let others: BTreeSet<&str> = authors.into_iter().filter(|author| *author != caller).collect();
+    if others.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = others.iter().take(MAX_CLAIMED).map(|author| format!("{author:?}")).collect();
+    let more = others.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("in the name of {}{more}: ", named.join(", "))
 }
 
 /// The labels that an answer implies: of the stated (or named) kind for an attack, normal for nothing there; one per container that
@@ -171,3 +229,6 @@ fn implied_labels(incident: &Incident, request: &AnswerIncidentRequest, now_unix
     };
     selectors.into_iter().map(label).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,7 @@ use std::sync::{
 };
 
 use tokio::sync::watch;
-use vedette_detect::Classifier;
-use vedette_forest::Model as Forest;
+use vedette_detect::{Classifier, LoadError};
 use vedette_proto::v1::{Model, ModelChange, ModelComparison, ModelState};
 
 use crate::store::{Store, StoreError, StoredModel, now_unix_ms};
@@ -26,13 +25,8 @@ pub enum ModelError {
     #[error("{0}")]
     File(String),
     /// It needs what this aggregator does not compute.
-    #[error("the model {id} cannot serve here: {problem}")]
-    Unfit {
-        /// Its id.
-        id: String,
-        /// Why.
-        problem: String,
-    },
+    #[error("the model cannot serve here: {0}")]
+    Unfit(String),
     /// There is none of this name.
     #[error("there is no model {0:?}; list them with vedette model list")]
     Missing(String),
@@ -114,11 +108,11 @@ impl Registry {
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn open(store: Store, configured: Option<Forest>, name: &str, trusted: Vec<[u8; 32]>) -> Result<Self, ModelError> {
+    pub async fn open(store: Store, configured: Option<Classifier>, trusted: Vec<[u8; 32]>) -> Result<Self, ModelError> {
         let mut models = Vec::new();
-        if let Some(forest) = configured {
-            let about = Model { shipped: true, ..about(name, &forest) };
-            models.push(Entry { classifier: fit(name, forest)?, about });
+        if let Some(classifier) = configured {
+            let about = Model { shipped: true, ..about(&classifier) };
+            models.push(Entry { classifier: Arc::new(classifier), about });
         }
         for stored in store.models().await? {
             match entry(&stored) {
@@ -173,16 +167,19 @@ impl Registry {
     /// A file that is none, signed by another key than is trusted, or of a model that cannot serve here.
     pub async fn add(&self, file: Vec<u8>, public_key: Vec<u8>, note: String, who: &str) -> Result<(Model, bool), ModelError> {
         let _one = self.changing.lock().await;
-        let key: [u8; 32] = public_key.as_slice().try_into().map_err(|_| {
-            ModelError::File(format!("public_key: {} bytes, an Ed25519 key has 32", public_key.len()))
-        })?;
+        let key: [u8; 32] = public_key
+            .as_slice()
+            .try_into()
+            .map_err(|_| ModelError::File(format!("public_key: {} bytes, an Ed25519 key has 32", public_key.len())))?;
         if !self.trusted.is_empty() && !self.trusted.contains(&key) {
-            return Err(ModelError::File("public_key: not among model.trusted_keys of the configuration".to_owned()));
+            return Err(ModelError::File(
+                "public_key: not among detect.model_keys of the configuration, and not the shipped one".to_owned(),
+            ));
         }
         if file.len() > MAX_FILE_BYTES {
             return Err(ModelError::File(format!("file: {} bytes, at most {MAX_FILE_BYTES} may be added", file.len())));
         }
-        let (_, id) = Forest::from_bytes(&file, &[key]).map_err(|error| ModelError::File(format!("file: {error}")))?;
+        let id = Classifier::from_bytes(&file, &[key]).map_err(unfit)?.name().to_owned();
         {
             let state = self.state();
             if let Some(known) = state.find(&id) {
@@ -389,11 +386,11 @@ fn serves(change: &ModelChange) -> bool {
     change.what == "promote" || change.what == "roll back"
 }
 
-fn about(id: &str, forest: &Forest) -> Model {
-    let description = forest.description();
+fn about(classifier: &Classifier) -> Model {
+    let (model, description) = (classifier.model(), classifier.model().description());
     Model {
-        id: id.to_owned(),
-        trees: forest.forest().trees().len() as u32,
+        id: classifier.name().to_owned(),
+        trees: model.forest().trees().len() as u32,
         classes: description.classes.clone(),
         columns: description.columns.clone(),
         card: description.card.clone().into_iter().collect(),
@@ -403,18 +400,23 @@ fn about(id: &str, forest: &Forest) -> Model {
 
 fn entry(stored: &StoredModel) -> Result<Entry, ModelError> {
     let key: [u8; 32] = stored.public_key.as_slice().try_into().map_err(|_| ModelError::File("its key has not 32 bytes".to_owned()))?;
-    let (forest, id) = Forest::from_bytes(&stored.file, &[key]).map_err(|error| ModelError::File(error.to_string()))?;
+    let classifier = Classifier::from_bytes(&stored.file, &[key]).map_err(unfit)?;
     let about = Model {
         added_by: stored.added_by.clone(),
         added_unix_ms: stored.added_unix_ms,
         note: stored.note.clone(),
         bytes: stored.file.len() as u64,
-        ..about(&id, &forest)
+        ..about(&classifier)
     };
-    Ok(Entry { classifier: fit(&id, forest)?, about })
+    Ok(Entry { classifier: Arc::new(classifier), about })
 }
 
-fn fit(id: &str, forest: Forest) -> Result<Arc<Classifier>, ModelError> {
-    let unfit = |problem: String| ModelError::Unfit { id: id.to_owned(), problem };
-    Classifier::new(forest).map(Arc::new).map_err(|error| unfit(error.to_string()))
+fn unfit(error: LoadError) -> ModelError {
+    match error {
+        LoadError::File(error) => ModelError::File(format!("file: {error}")),
+        LoadError::Classifier(error) => ModelError::Unfit(error.to_string()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

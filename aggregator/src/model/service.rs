@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use vedette_proto::v1::{
     self, AddModelRequest, AddModelResponse, GetModelRequest, GetModelResponse, ListModelChangesRequest, ListModelChangesResponse,
     ListModelsRequest, ListModelsResponse, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest, RemoveModelResponse,
@@ -10,7 +10,7 @@ use vedette_proto::v1::{
 };
 
 use super::{ModelError, Registry};
-use crate::{Shared, auth::Grant, label::check};
+use crate::{Shared, auth::caller, label::check};
 
 /// Most conditions of a comparison, and bytes of each.
 const MAX_CONDITIONS: usize = 64;
@@ -40,17 +40,12 @@ impl From<ModelError> for Status {
         let message = error.to_string();
         match error {
             ModelError::Missing(_) => Self::not_found(message),
-            ModelError::File(_) | ModelError::Unfit { .. } | ModelError::Ambiguous(_) => Self::invalid_argument(message),
+            ModelError::File(_) | ModelError::Unfit(_) | ModelError::Ambiguous(_) => Self::invalid_argument(message),
             ModelError::InUse { .. } | ModelError::NotGranted(_) | ModelError::NothingBefore => Self::failed_precondition(message),
             ModelError::Full => Self::resource_exhausted(message),
             ModelError::Store(error) => error.into(),
         }
     }
-}
-
-/// Who calls, as the gate let them in.
-fn who(extensions: &Extensions) -> String {
-    extensions.get::<Grant>().map_or_else(String::new, |grant| grant.caller.name.clone())
 }
 
 #[tonic::async_trait]
@@ -71,7 +66,7 @@ impl v1::model_service_server::ModelService for ModelService {
     }
 
     async fn add_model(&self, request: Request<AddModelRequest>) -> Result<Response<AddModelResponse>, Status> {
-        let who = who(request.extensions());
+        let who = caller(&request);
         let AddModelRequest { file, public_key, note } = request.into_inner();
         check::note(&note)?;
         let (model, known) = self.registry.add(file, public_key, note, &who).await?;
@@ -80,7 +75,7 @@ impl v1::model_service_server::ModelService for ModelService {
     }
 
     async fn remove_model(&self, request: Request<RemoveModelRequest>) -> Result<Response<RemoveModelResponse>, Status> {
-        let who = who(request.extensions());
+        let who = caller(&request);
         let id = request.into_inner().id;
         self.registry.remove(&id, &who).await?;
         self.audit(&who, &format!("removed {id}")).await?;
@@ -88,7 +83,7 @@ impl v1::model_service_server::ModelService for ModelService {
     }
 
     async fn promote_model(&self, request: Request<PromoteModelRequest>) -> Result<Response<PromoteModelResponse>, Status> {
-        let who = who(request.extensions());
+        let who = caller(&request);
         let PromoteModelRequest { id, comparison, force, reason } = request.into_inner();
         check::note(&reason).map_err(|status| check::invalid("reason", status.message()))?;
         if force && reason.trim().is_empty() {
@@ -106,7 +101,7 @@ impl v1::model_service_server::ModelService for ModelService {
     }
 
     async fn shadow_model(&self, request: Request<ShadowModelRequest>) -> Result<Response<ShadowModelResponse>, Status> {
-        let who = who(request.extensions());
+        let who = caller(&request);
         let model = self.registry.shadow(&request.into_inner().id, &who).await?;
         let id = model.as_ref().map_or("none", |model| &model.id);
         self.audit(&who, &format!("watches: {id}")).await?;
@@ -114,7 +109,7 @@ impl v1::model_service_server::ModelService for ModelService {
     }
 
     async fn roll_back_model(&self, request: Request<RollBackModelRequest>) -> Result<Response<RollBackModelResponse>, Status> {
-        let who = who(request.extensions());
+        let who = caller(&request);
         let reason = request.into_inner().reason;
         check::note(&reason).map_err(|status| check::invalid("reason", status.message()))?;
         let model = self.registry.roll_back(reason, &who).await?;

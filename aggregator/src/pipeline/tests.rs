@@ -25,6 +25,8 @@ fn with_config(identity: Identity, config: vedette_detect::Config) -> Pipeline {
         keep: mpsc::channel(1).0,
         incidents: mpsc::channel(1).0,
         cross_checks: mpsc::channel(1).0,
+        memories: mpsc::channel(1).0,
+        accepted: mpsc::channel(1).0,
     })
 }
 
@@ -556,4 +558,267 @@ fn the_silence_of_a_cordoned_node_is_meant() {
     });
 
     assert_eq!(open, [0, 1]);
+}
+
+/// A second of a container that uses so many microseconds of CPU.
+fn busy(peer: &Arc<Peer>, sequence: u64, cpu_us: u64) -> Work {
+    let Work::Batch(mut delivery) = delivery(peer, sequence, &[1]) else { unreachable!() };
+    let row = &mut delivery.block.rows[0];
+    row.set(Column::CpuUsageUs, cpu_us + sequence * 7_919 % 10_000);
+    row.set(Column::SlowIntervalUs, 1_000_000);
+    row.set(Column::PidsCurrent, 5);
+    Work::Batch(delivery)
+}
+
+/// A pipeline that learnt for five minutes, and what it hands on when it stops.
+async fn learnt() -> Vec<Memory> {
+    let (memories, mut learnt) = mpsc::channel(4);
+    let mut pipeline = Pipeline { memories, ..pipeline(Identity::default()) };
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    for second in 1..=300 {
+        pipeline.take(busy(&peer, second, 50_000));
+    }
+    pipeline.save_memory().await;
+    learnt.recv().await.unwrap()
+}
+
+/// The pipeline of the next run, ten minutes later.
+fn next(memories: &[Memory]) -> (Pipeline, Arc<Peer>) {
+    let mut pipeline = pipeline(Identity::default());
+    for memory in memories {
+        pipeline.detector.remember(&memory.workload, &memory.bytes).unwrap();
+    }
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    (pipeline, peer)
+}
+
+fn opened(pipeline: &mut Pipeline) -> Vec<v1::Incident> {
+    let changes = pipeline.detector.changes().into_iter();
+    changes.filter(|change| change.change == v1::IncidentChange::Opened).map(|change| change.incident).collect()
+}
+
+#[tokio::test]
+async fn a_restart_loses_no_baseline_and_opens_nothing() {
+    let memories = learnt().await;
+    let (mut pipeline, peer) = next(&memories);
+
+    pipeline.take(busy(&peer, 901, 50_000));
+    let key = SubjectKey(pipeline.roster.keys().next().unwrap());
+    let state = pipeline.detector.container_state(key).unwrap().baseline;
+    for second in 902..1_200 {
+        pipeline.take(busy(&peer, second, 50_000));
+    }
+
+    assert_eq!(memories.len(), 1);
+    assert_eq!((state, opened(&mut pipeline).len()), (v1::BaselineState::Ready, 0));
+}
+
+#[tokio::test]
+async fn what_is_abnormal_by_what_an_earlier_run_learnt_is_seen_in_the_first_seconds_of_the_next() {
+    let (mut pipeline, peer) = next(&learnt().await);
+
+    for second in 901..930 {
+        pipeline.take(busy(&peer, second, 350_000));
+    }
+
+    let opened = opened(&mut pipeline);
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert!(opened[0].opened_unix_ms - START < 925_000, "{}", opened[0].summary);
+    assert_eq!(opened[0].evidence[0].baseline, "own");
+}
+
+#[tokio::test]
+async fn what_was_learnt_is_handed_on_while_it_learns_and_waits_while_nobody_takes_it() {
+    let (memories, mut learnt) = mpsc::channel(1);
+    let mut pipeline = Pipeline { memories, ..pipeline(Identity::default()) };
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    pipeline.take(Work::Opened(Arc::clone(&peer), vec![container(1)]));
+    let seconds = |pipeline: &mut Pipeline, seconds: std::ops::Range<u64>| {
+        seconds.for_each(|second| drop(pipeline.take(busy(&peer, second, 50_000))));
+        pipeline.hand_on_memory();
+    };
+
+    seconds(&mut pipeline, 1..100);
+    seconds(&mut pipeline, 100..200);
+    let first = learnt.recv().await.unwrap();
+    seconds(&mut pipeline, 200..201);
+    let second = learnt.recv().await.unwrap();
+    seconds(&mut pipeline, 201..210);
+
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_eq!((second[0].last_unix_ms - first[0].last_unix_ms) / 1_000, 200 - 99);
+    assert!(learnt.try_recv().is_err(), "nine seconds later it is not due");
+}
+
+#[test]
+fn an_operator_accepts_through_the_pipeline_and_is_told_why_not() {
+    let mut pipeline = pipeline(Identity::default());
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+
+    pipeline.take(Work::Accept { incident_id: 7, reply });
+
+    assert_eq!(answer.try_recv().unwrap().unwrap_err().to_string(), "no incident 7 is open");
+}
+
+/// The states of the own cluster's nodes, and what is told of nodes without an agent.
+fn agentless(pipeline: &Pipeline, now_unix_ms: i64) -> (Vec<(String, v1::NodeState)>, Vec<String>, i64) {
+    let nodes = pipeline.fleet.nodes(now_unix_ms).into_iter().map(|node| (node.name.clone(), node.state())).collect();
+    (nodes, pipeline.problems.lines(), pipeline.counters.nodes_without_agent.get())
+}
+
+#[test]
+fn a_node_on_which_no_agent_is_heard_for_five_minutes_is_told() {
+    let kubernetes = listed("n", "u", &[]);
+    for name in ["m", "n", "o"] {
+        kubernetes.node(name, false);
+    }
+    let mut pipeline = pipeline(Identity::default().with_kubernetes(Some(Arc::clone(&kubernetes))));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+    let tick_to = |pipeline: &mut Pipeline, seconds: std::ops::RangeInclusive<i64>, heard: bool| {
+        for second in seconds {
+            if heard {
+                pipeline.fleet.heard(peer.node_id, START + second * 1_000);
+            }
+            pipeline.tick(START + second * 1_000, second as u64);
+        }
+    };
+
+    tick_to(&mut pipeline, 1..=299, true);
+    let before = agentless(&pipeline, START + 299_000);
+    tick_to(&mut pipeline, 300..=305, true);
+    let (nodes, problems, gauge) = agentless(&pipeline, START + 305_000);
+
+    assert_eq!(before, (vec![("n".into(), v1::NodeState::Live)], vec![], 0), "who just began to listen says nothing");
+    let expected = [("m", v1::NodeState::NoAgent), ("n", v1::NodeState::Live), ("o", v1::NodeState::NoAgent)];
+    assert_eq!(nodes, expected.map(|(name, state)| (name.to_owned(), state)));
+    assert_eq!(problems, ["no agent heard for 5 minutes on 2 of 3 nodes: m, o"]);
+    assert_eq!(gauge, 2);
+
+    kubernetes.node_gone("m");
+    kubernetes.node_gone("o");
+    tick_to(&mut pipeline, 306..=310, true);
+    assert_eq!(agentless(&pipeline, START + 310_000), (vec![("n".into(), v1::NodeState::Live)], vec![], 0));
+
+    pipeline.fleet.left(peer.node_id);
+    tick_to(&mut pipeline, 311..=615, false);
+    let (nodes, problems, _) = agentless(&pipeline, START + 615_000);
+    assert_eq!(nodes, [("n".to_owned(), v1::NodeState::NoAgent)], "a goodbye is no stop for ever");
+    assert!(problems.contains(&"no agent heard for 5 minutes on 1 of 1 nodes: n".to_owned()), "{problems:?}");
+}
+
+#[test]
+fn agents_that_are_named_otherwise_than_nodes_are_not_missed() {
+    let kubernetes = listed("n", "u", &[]);
+    kubernetes.node("ip-10-0-0-1.internal", false);
+    let mut pipeline = pipeline(Identity::default().with_kubernetes(Some(kubernetes)));
+    let peer = peer(&pipeline, 1, v1::Origin::Live);
+
+    for second in 1..=305 {
+        pipeline.fleet.heard(peer.node_id, START + second * 1_000);
+        pipeline.tick(START + second * 1_000, second as u64);
+    }
+
+    assert_eq!(agentless(&pipeline, START + 305_000), (vec![("n".into(), v1::NodeState::Live)], vec![], 0));
+}
+
+/// What is opened while the agents of five nodes are replaced one after the other, each `gap_s` later with a spool of its own, and then the
+/// aggregator is, to which they come back within half a minute.
+fn opened_by_a_rollout_of_everything(goodbye: bool, gap_s: i64) -> Vec<(v1::Severity, String)> {
+    const NODES: i64 = 5;
+    let mut pipeline = pipeline(Identity::default());
+    let mut streams = 0;
+    let mut open = |pipeline: &mut Pipeline, node: i64, spool: u8, unix_ms: i64| {
+        streams += 1;
+        let name = format!("n{node}");
+        let hello = v1::Hello { node: name.clone(), ..v1::Hello::default() };
+        let node_id = pipeline.fleet.connected("own", &hello, unix_ms).unwrap();
+        let (spool_id, progress) = ([spool; 16], watch::Sender::new(Progress::default()));
+        let peer = Peer { id: streams, node_id, cluster: "own".into(), node: name, spool_id, origin: v1::Origin::Live, progress };
+        let peer = Arc::new(peer);
+        // A new agent finds them running.
+        let of = |reference| v1::ContainerAdded {
+            cgroup: format!("/{node}-{reference}"),
+            pod_uid: format!("u{node}"),
+            first_seen_unix_ms: unix_ms,
+            already_running: true,
+            ..container(reference)
+        };
+        pipeline.take(Work::Opened(Arc::clone(&peer), vec![of(1), of(2)]));
+        peer
+    };
+    let work = |peer: &Arc<Peer>, second: i64| {
+        let mut row = Observation::default();
+        let phase = (second * 37 + i64::from(peer.spool_id[0])) as u64 % 11;
+        for (column, value) in [
+            (Column::IntervalUs, 1_000_000),
+            (Column::CpuUsageUs, 40_000 + 2_000 * phase),
+            (Column::MemoryCurrentBytes, 64 << 20),
+            (Column::NetRxBytes, 20_000 + 300 * phase),
+            (Column::NetTxBytes, 30_000 + 300 * phase),
+        ] {
+            row.set(column, value);
+        }
+        let block = Block { unix_ms: START + second * 1_000, container_refs: vec![0, 1, 2], rows: vec![row; 3] };
+        let batch = v1::Batch { sequence: second as u64, ..v1::Batch::default() };
+        Work::Batch(Box::new(Delivery { peer: Arc::clone(peer), batch, block, origin: peer.origin, duplicate: false }))
+    };
+    let end = |pipeline: &mut Pipeline, peer: Arc<Peer>, says_so: bool| {
+        if says_so {
+            pipeline.fleet.left(peer.node_id);
+        }
+        pipeline.fleet.disconnected(peer.node_id);
+        pipeline.take(Work::Ended(peer));
+    };
+    let mut changes = Vec::new();
+    let mut agents: Vec<Option<Arc<Peer>>> = (0..NODES).map(|node| Some(open(&mut pipeline, node, node as u8, START))).collect();
+    let replaced_s = 120 + 120 * NODES;
+
+    for second in 1..=replaced_s + 300 {
+        let unix_ms = START + second * 1_000;
+        if second == replaced_s {
+            // All that the next run is told by the store; nothing was open, or the test has found what it looks for.
+            let nodes = pipeline.fleet.own_nodes();
+            changes.extend(pipeline.detector.changes());
+            agents.iter_mut().filter_map(Option::take).for_each(|peer| end(&mut pipeline, peer, false));
+            pipeline = self::pipeline(Identity::default());
+            pipeline.hearing_unix_ms = unix_ms;
+            pipeline.fleet.restore(nodes);
+        }
+        for node in 0..NODES {
+            let agent = &mut agents[node as usize];
+            let leaves_s = 120 + 120 * node;
+            if second == leaves_s
+                && let Some(peer) = agent.take()
+            {
+                end(&mut pipeline, peer, goodbye);
+            }
+            if second == leaves_s + gap_s || second == replaced_s + 5 * (node + 1) {
+                *agent = Some(open(&mut pipeline, node, 100 + node as u8, unix_ms));
+            }
+            if let Some(peer) = agent {
+                pipeline.fleet.heard(peer.node_id, unix_ms);
+                pipeline.take(work(peer, second));
+            }
+        }
+        pipeline.tick(unix_ms, second as u64);
+    }
+
+    changes.extend(pipeline.detector.changes());
+    changes.into_iter().map(|change| (change.incident.severity(), change.incident.summary)).collect()
+}
+
+#[test]
+fn a_rollout_of_the_agents_and_then_of_the_aggregator_tells_nobody() {
+    for gap_s in [5, 20, 110] {
+        assert_eq!(opened_by_a_rollout_of_everything(true, gap_s), [], "{gap_s} s between an agent and the next");
+    }
+}
+
+#[test]
+fn agents_that_end_without_a_word_for_as_long_page() {
+    let told = opened_by_a_rollout_of_everything(false, 110);
+
+    assert!(told.iter().any(|(severity, _)| *severity == v1::Severity::Page), "{told:?}");
 }

@@ -137,7 +137,10 @@ async fn rows_around(session: &SessionContext, incident: &Incident) -> datafusio
 }
 
 /// The rows of a batch of `time`, `container_id` and every column.
-fn observations(batch: &RecordBatch) -> datafusion::error::Result<Vec<(String, i64, Observation)>> {
+///
+/// # Errors
+/// A column of another type.
+pub(crate) fn observations(batch: &RecordBatch) -> datafusion::error::Result<Vec<(String, i64, Observation)>> {
     let ids = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8)?;
     let (ids, times) = (ids.as_string::<i32>(), batch.column(0).as_primitive::<TimestampMillisecondType>());
     let columns: Vec<_> = batch.columns()[2..].iter().map(|column| column.as_primitive::<Int64Type>()).collect();

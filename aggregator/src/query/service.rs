@@ -15,6 +15,7 @@ use vedette_proto::v1::{
 use super::{Questions, about, checked_selector, explain, session, sql, status_of, tables};
 use crate::{
     Shared,
+    auth::caller,
     label::check,
     store::{IncidentFilter, now_unix_ms},
     watch,
@@ -135,10 +136,11 @@ impl v1::query_service_server::QueryService for QueryService {
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let caller = caller(&request);
         let request = request.into_inner();
         let sql = sql::checked(&request.sql)?.to_owned();
         let max_rows = check::limit("max_rows", request.max_rows, sql::DEFAULT_ROWS, sql::MAX_ROWS)? as usize;
-        self.shared.store.audit("admin", "query", &sql).await?;
+        self.shared.store.audit(&caller, "query", &sql).await?;
         let slot = self.questions.room().await?;
         let session = session(&self.shared)?;
         tables::register(&session, &self.shared).map_err(|error| status_of(&error))?;

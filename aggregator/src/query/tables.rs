@@ -1,4 +1,4 @@
-//! The tables beside history: incidents, labels, answers, containers and nodes, read when a question scans them.
+//! The tables beside history: incidents, labels, answers, containers, nodes, comparisons and the audit log, read when a question scans them.
 
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ enum Which {
     Containers,
     Nodes,
     CrossChecks,
+    Audit,
 }
 
 /// A table that is read from the store or the fleet when it is scanned, not when a question is planned.
@@ -53,7 +54,7 @@ impl std::fmt::Debug for OnScan {
 /// # Errors
 /// A table of that name exists.
 pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
-    use Which::{Answers, Containers, CrossChecks, Incidents, Labels, Nodes};
+    use Which::{Answers, Audit, Containers, CrossChecks, Incidents, Labels, Nodes};
     for (name, which) in [
         ("incidents", Incidents),
         ("labels", Labels),
@@ -61,6 +62,7 @@ pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
         ("containers", Containers),
         ("nodes", Nodes),
         ("cross_checks", CrossChecks),
+        ("audit", Audit),
     ] {
         let schema = Sheet::new(which.columns()).schema();
         session.register_table(name, Arc::new(OnScan { which, schema, shared: shared.clone() }))?;
@@ -116,6 +118,9 @@ impl Which {
                 ("origin", Text),
                 ("summary", Text),
                 ("evidence", Text),
+                ("asked_severity", Text),
+                ("withheld", Text),
+                ("withheld_by", Text),
             ],
             Self::Labels => &[
                 ("id", Count),
@@ -147,6 +152,7 @@ impl Which {
                 ("note", Text),
                 ("time", Instant),
                 ("label_id", Count),
+                ("undone", Instant),
             ],
             Self::Containers => &[
                 ("cluster", Text),
@@ -201,6 +207,7 @@ impl Which {
                 ("seconds", Number),
                 ("late_ms", Integer),
             ],
+            Self::Audit => &[("time", Instant), ("who", Text), ("what", Text), ("detail", Text)],
         }
     }
 
@@ -222,6 +229,7 @@ impl Which {
                 for (incident, label, answer) in shared.store.all_answers(MAX_ROWS as u64).await.map_err(external)? {
                     sheet.row().count(answer.id).count(incident).text(answer.answer().word()).text(answer.kind().word());
                     sheet.text(&answer.author).text(&answer.note).instant(answer.unix_ms).some_count((label > 0).then_some(label));
+                    sheet.instant(answer.undone_unix_ms);
                 }
             }
             Self::Containers => add_containers(&mut sheet, shared),
@@ -242,6 +250,11 @@ impl Which {
                     sheet.some_number(check.ours).some_number(check.theirs).some_number(check.seconds).some_integer(check.late_ms);
                 }
             }
+            Self::Audit => {
+                for line in shared.store.audit_rows(MAX_ROWS as u32).await.map_err(external)? {
+                    sheet.row().instant(line.unix_ms).text(&line.who).text(&line.what).text(&line.detail);
+                }
+            }
         }
         sheet.finish()
     }
@@ -256,7 +269,8 @@ fn add_incident(sheet: &mut Sheet, incident: &v1::Incident) {
     sheet.instant(incident.updated_unix_ms).instant(incident.resolved_unix_ms).number(incident.peak_score);
     sheet.text(&incident.nodes.join(",")).text(&incident.pods.join(",")).text(&incident.container_ids.join(","));
     sheet.text(&incident.attack_techniques.join(",")).text(incident.answer().word()).text(incident.origin().word());
-    sheet.text(&incident.summary).text(&evidence.join("; "));
+    sheet.text(&incident.summary).text(&evidence.join("; ")).text(incident.asked_severity().word());
+    sheet.text(incident.withheld().word()).text(&incident.withheld_by);
 }
 
 fn add_label(sheet: &mut Sheet, label: &v1::Label) {

@@ -12,6 +12,7 @@ use vedette_proto::v1::{
 
 use super::*;
 use crate::{
+    ingest::Work,
     label::LabelService,
     query::world::{T0, World, container_id, incident, label},
     store::IncidentFilter,
@@ -148,7 +149,8 @@ async fn an_explanation_has_the_series_of_its_evidence_and_what_people_said() {
 async fn an_answer_labels_the_incident_and_watchers_hear_of_it() {
     let world = World::new().await;
     world.shared.store.save_incident(&incident(1, "cart", T0), "").await.unwrap();
-    let (queries, labels) = (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone()));
+    let (queries, labels) =
+        (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0));
     let mut watch = queries.watch_incidents(Request::new(WatchIncidentsRequest::default())).await.unwrap().into_inner();
     let answer =
         |answer: Answer| AnswerIncidentRequest { incident_id: 1, answer: answer.into(), author: "anna".into(), ..Default::default() };
@@ -184,6 +186,47 @@ async fn an_answer_labels_the_incident_and_watchers_hear_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_level_is_recorded_if_the_detector_takes_it_and_else_refused() {
+    let world = World::new().await;
+    for id in [1, 2] {
+        world.shared.store.save_incident(&incident(id, "cart", T0), "").await.unwrap();
+    }
+    let (work, mut asked) = tokio::sync::mpsc::channel(4);
+    let labels = LabelService::new(world.shared.clone(), work);
+    let detector = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        while let Some(work) = asked.recv().await {
+            match work {
+                Work::Accept { incident_id: 1, reply } => reply.send(Ok(())).unwrap(),
+                Work::Accept { incident_id, reply } => reply.send(Err(vedette_detect::AcceptError::NotOpen(incident_id))).unwrap(),
+                Work::Answered(id, answer) => heard.push((id, answer)),
+                other => panic!("{other:?}"),
+            }
+        }
+        heard
+    });
+    let accept = |incident_id| AnswerIncidentRequest {
+        incident_id,
+        answer: Answer::Accepted.into(),
+        author: "anna".into(),
+        note: "version 2.4".into(),
+        ..Default::default()
+    };
+
+    let accepted = labels.answer_incident(Request::new(accept(1))).await.unwrap().into_inner();
+    let refused = labels.answer_incident(Request::new(accept(2))).await.unwrap_err();
+    drop(labels);
+
+    assert_eq!((accepted.label_id, refused.code()), (0, Code::FailedPrecondition));
+    assert_eq!(refused.message(), "no incident 2 is open");
+    assert_eq!(detector.await.unwrap(), [(1, Answer::Accepted)]);
+    let recorded = world.shared.store.answers(1).await.unwrap();
+    assert_eq!((recorded[0].answer(), &recorded[0].author[..], &recorded[0].note[..]), (Answer::Accepted, "anna", "version 2.4"));
+    assert!(world.shared.store.answers(2).await.unwrap().is_empty());
+    assert!(world.shared.store.audit_rows(9).await.unwrap()[0].detail.contains("accepted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_that_is_too_slow_is_told_so_and_goes_on() {
     let world = World::new().await;
     let service = QueryService::new(world.shared.clone()).unwrap();
@@ -207,7 +250,8 @@ async fn a_watcher_that_is_too_slow_is_told_so_and_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_refused_with_the_field() {
     let world = World::new().await;
-    let (queries, labels) = (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone()));
+    let (queries, labels) =
+        (QueryService::new(world.shared.clone()).unwrap(), LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0));
     let mut refused: Vec<(&str, Status)> = Vec::new();
     macro_rules! refuse {
         ($field:literal, $call:expr) => {

@@ -13,8 +13,9 @@ use crate::{
     CHANGES_KEPT, Shared,
     counters::Counters,
     fleet::{Fleet, Limits},
+    policy::Desk,
     problems::Problems,
-    store::Store,
+    store::{Store, now_unix_ms},
 };
 
 /// 2023-11-14T22:13:20Z, a multiple of ten seconds.
@@ -74,11 +75,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let config = vedette_history::Config { dir: dir.path().join("history"), ..vedette_history::Config::default() };
         let limits = Limits { max_nodes: 10, max_replays: 2, max_gone_containers: 10, node_retention_ms: 86_400_000 };
+        let store = Store::open(&dir.path().join("meta.db")).await.unwrap();
+        let fleet = Arc::new(Fleet::new("prod", limits));
+        let policy = vedette_detect::policy::Config::default();
+        let policy = Desk::open("prod".into(), policy, store.clone(), Arc::clone(&fleet), now_unix_ms()).await.unwrap();
         let shared = Shared {
             cluster: "prod".into(),
             history: History::open(config).await.unwrap(),
-            store: Store::open(&dir.path().join("meta.db")).await.unwrap(),
-            fleet: Arc::new(Fleet::new("prod", limits)),
+            store,
+            fleet,
+            policy: Arc::new(policy),
             counters: Arc::new(Counters::default()),
             problems: Arc::new(Problems::default()),
             changes: broadcast::channel(CHANGES_KEPT).0,

@@ -12,7 +12,7 @@ const MAX_DETAIL: usize = 8 * 1024;
 pub struct AuditRow {
     /// When, Unix milliseconds by the aggregator's clock.
     pub unix_ms: i64,
-    /// Who, as authentication or the request said.
+    /// The caller, as the gate knew it. Whoever the request claimed to be stands in the detail.
     pub who: String,
     /// What: "query", "export", "label", "retract", "answer".
     pub what: String,

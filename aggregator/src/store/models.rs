@@ -115,14 +115,16 @@ impl Store {
     /// What SQLite says; a row that cannot be read.
     pub async fn model_changes(&self, limit: u32) -> Result<Vec<ModelChange>, StoreError> {
         let select = "SELECT id, unix_ms, who, what, model, before, forced, reason, comparison FROM model_changes ORDER BY id DESC LIMIT ?";
-        let rows = sqlx::query(select).bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(cannot("read what was done with models"))?;
+        let rows =
+            sqlx::query(select).bind(i64::from(limit)).fetch_all(&self.readers).await.map_err(cannot("read what was done with models"))?;
         rows.iter().map(change).collect()
     }
 }
 
 async fn insert(transaction: &mut sqlx::SqliteConnection, change: &ModelChange) -> Result<(), sqlx::Error> {
     let comparison = change.comparison.as_ref().map_or_else(Vec::new, Message::encode_to_vec);
-    let insert = "INSERT INTO model_changes (unix_ms, who, what, model, before, forced, reason, comparison) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let insert =
+        "INSERT INTO model_changes (unix_ms, who, what, model, before, forced, reason, comparison) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     let added = sqlx::query(insert)
         .bind(change.unix_ms)
         .bind(&change.who)

@@ -80,7 +80,8 @@ pub fn judge(schedule: &Schedule, incidents: &[Incident]) -> Judgement {
     judgement
 }
 
-fn is_of(incident: &Incident, episode: &Episode) -> bool {
+/// Whether an incident belongs to an attack.
+pub fn is_of(incident: &Incident, episode: &Episode) -> bool {
     let window = episode.start_unix_ms..=episode.stop_unix_ms + LATE_MS;
     let workload = incident.workload.as_ref().is_some_and(|workload| {
         workload.namespace == episode.namespace && workload.owner_name == episode.owner_name && workload.container_name == episode.container

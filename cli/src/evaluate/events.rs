@@ -75,16 +75,35 @@ pub struct Outcome {
     pub unlabelled: usize,
 }
 
+impl Outcome {
+    /// Adds what came of another part of the same recording.
+    pub fn append(&mut self, other: Self) {
+        self.attacks.extend(other.attacks);
+        self.baits.extend(other.baits);
+        self.false_alarms.extend(other.false_alarms);
+        self.affected += other.affected;
+        self.unlabelled += other.unlabelled;
+    }
+}
+
 /// Holds what was told against what happened.
+#[cfg(test)]
 pub fn outcome(truth: &Truth, told: &[Told]) -> Outcome {
+    outcome_of(truth, told, &|_, _| true)
+}
+
+/// The same of a part: of episodes and alarms that are `asked` about, by workload and by onset or opening (event time, Unix milliseconds).
+pub fn outcome_of(truth: &Truth, told: &[Told], asked: &dyn Fn(&Place, i64) -> bool) -> Outcome {
+    let of_part = |episode: &&Episode| episode.workloads.first().is_some_and(|place| asked(place, episode.onset_unix_ms));
+    let told: Vec<&Told> = told.iter().filter(|told| asked(&told.place, told.opened_unix_ms)).collect();
     let mut outcome = Outcome::default();
     let mut used = BTreeSet::new();
-    for episode in truth.episodes.iter().filter(|episode| episode.role == Role::Attack) {
+    for episode in truth.episodes.iter().filter(|episode| episode.role == Role::Attack).filter(of_part) {
         // A hit opens on the attacked workload after the onset. One that was open before is no hit: who looked at it saw something else.
-        let hit = (0..told.len()).find(|&place| !used.contains(&place) && concerns(episode, &episode.workloads, &told[place]));
+        let hit = (0..told.len()).find(|&place| !used.contains(&place) && concerns(episode, &episode.workloads, told[place]));
         used.extend(hit);
         let delay_s = |unix_ms: i64| (unix_ms - episode.onset_unix_ms) as f64 / 1e3;
-        let hit = hit.map(|place| &told[place]);
+        let hit = hit.map(|place| told[place]);
         outcome.attacks.push(Attack {
             episode: episode.clone(),
             delay_s: hit.map(|told| delay_s(told.opened_unix_ms)),
@@ -92,8 +111,9 @@ pub fn outcome(truth: &Truth, told: &[Told]) -> Outcome {
             called: hit.map(|told| told.kind),
         });
     }
-    outcome.baits = baits(truth);
-    for told in told.iter().enumerate().filter(|(place, _)| !used.contains(place)).map(|(_, told)| told) {
+    let baits = truth.episodes.iter().filter(|episode| episode.role != Role::Attack).filter(of_part);
+    outcome.baits = baits.map(|episode| Bait { episode: episode.clone(), ticket: false, page: false }).collect();
+    for told in told.iter().enumerate().filter(|(place, _)| !used.contains(place)).map(|(_, told)| *told) {
         let attack = |workloads: fn(&Episode) -> &BTreeSet<Place>| {
             truth.episodes.iter().any(|episode| episode.role == Role::Attack && concerns(episode, workloads(episode), told))
         };
@@ -115,11 +135,6 @@ pub fn outcome(truth: &Truth, told: &[Told]) -> Outcome {
         outcome.false_alarms.push(False { told: told.clone(), about });
     }
     outcome
-}
-
-fn baits(truth: &Truth) -> Vec<Bait> {
-    let all = truth.episodes.iter().filter(|episode| episode.role != Role::Attack);
-    all.map(|episode| Bait { episode: episode.clone(), ticket: false, page: false }).collect()
 }
 
 /// Whether an alarm opened on one of these workloads while the episode went on, or a moment after it.

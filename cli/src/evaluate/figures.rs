@@ -6,15 +6,14 @@ use serde::Serialize;
 use vedette_proto::v1::Kind;
 
 use super::{
-    events::{self, About, Attack, Bait, Outcome},
-    learn::{self, Said, Split},
+    events::{About, Attack, Bait, Outcome},
     play::{Played, Row},
     stats::{Areas, Share, areas, poisson_upper, quantile},
     trivial::Z,
     truth::{Role, Truth, Was},
 };
 
-use crate::recording::Set;
+use crate::recording::{Recorded, Set};
 
 /// A recording, evaluated.
 pub struct Session {
@@ -22,6 +21,10 @@ pub struct Session {
     pub name: String,
     /// Which set it is of.
     pub set: Set,
+    /// What was recorded.
+    pub recorded: Recorded,
+    /// The middle of it, event time, Unix milliseconds.
+    pub middle_unix_ms: i64,
     /// What happened.
     pub truth: Truth,
     /// What was said.
@@ -30,6 +33,51 @@ pub struct Session {
     pub outcome: Outcome,
     /// Container days that were observed.
     pub container_days: f64,
+}
+
+/// One way to detect, and what came of it in each session.
+pub struct Way {
+    /// Which detector.
+    pub model: &'static str,
+    /// What was kept apart from what.
+    pub split: &'static str,
+    /// By session.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What a way comes to, in one line.
+pub struct Sum {
+    /// Attacks told.
+    pub told: Share,
+    /// Of those, called by their kind.
+    pub named: Share,
+    /// Attacks that paged.
+    pub paged: Share,
+    /// The kinds' mean F1.
+    pub macro_f1: Option<f64>,
+    /// Look-alikes that opened a ticket, and a page.
+    pub look_alikes: (Share, Share),
+    /// Placebos likewise.
+    pub placebos: (Share, Share),
+    /// Tickets on ordinary work, and pages.
+    pub ordinary: (usize, usize),
+}
+
+impl Way {
+    /// Sums it up.
+    pub fn sum(&self) -> Sum {
+        let attacks = || self.outcomes.iter().flat_map(|outcome| &outcome.attacks);
+        let baits = |role: Role| self.outcomes.iter().flat_map(|outcome| &outcome.baits).filter(move |bait| bait.episode.role == role);
+        Sum {
+            told: Share::count(attacks(), |attack| attack.delay_s.is_some()),
+            named: Share::count(attacks().filter(|attack| attack.delay_s.is_some()), |attack| attack.called == Some(attack.episode.kind)),
+            paged: Share::count(attacks(), |attack| attack.page_delay_s.is_some()),
+            macro_f1: macro_f1(&self.outcomes.iter().collect::<Vec<_>>()),
+            look_alikes: bothered(baits(Role::LookAlike)),
+            placebos: bothered(baits(Role::Placebo)),
+            ordinary: alarms_of(self.outcomes.iter(), &[About::Ordinary]),
+        }
+    }
 }
 
 /// One figure, as `target/evaluation.json` has it.
@@ -172,59 +220,45 @@ pub fn of_rows(sessions: &[&Session]) -> Vec<(&'static str, OfRows)> {
     ]
 }
 
-/// What the kind classifier is worth under a split.
-#[derive(Clone, Copy, Debug)]
-pub struct OfForest {
-    /// The split.
-    pub split: Split,
-    /// Kind macro-F1 by event, where it names what was told.
-    pub macro_f1: Option<f64>,
-    /// By row: everything that is more probably an attack than ordinary is called abnormal.
-    pub rows: OfRows,
-}
-
-/// The classifier's figures; `chosen` are places of sessions.
-pub fn of_forest(sessions: &[Session], chosen: &[usize], said: &[Said], split: Split) -> OfForest {
-    let mut calls: Vec<Call> = Vec::new();
-    let mut outcomes = Vec::new();
-    for &place in chosen {
-        let (session, said) = (&sessions[place], &said[place]);
-        outcomes.push(events::outcome(&session.truth, &learn::called(&session.played, said)));
-        let rows = session.played.rows.iter().zip(said).filter(|(_, said)| !said[0].is_nan());
-        calls.extend(rows.filter_map(|(row, said)| Some((1.0 - said[0], said[0] < 0.5, is_attack(row.was)?))));
+/// All figures, for programs. Targets are those of what is asked about honestly.
+pub fn all(sessions: &[&Session], ways: &[Way], dataset: &str) -> Vec<Figure> {
+    let days: f64 = sessions.iter().map(|session| session.container_days).sum();
+    let mut figures: Vec<Figure> = ways.iter().flat_map(|way| of_way(way, days, dataset)).collect();
+    let split = ways.first().map_or("", |way| way.split);
+    for (model, of) in of_rows(sessions) {
+        let split = if model == "vedette" { split } else { NOTHING_TRAINED };
+        figures.extend(named(&of).map(|(metric, value)| Figure {
+            dataset: dataset.to_owned(),
+            split: split.to_owned(),
+            model: model.to_owned(),
+            metric: format!("{metric} by row"),
+            value: Some(value),
+            target: String::new(),
+        }));
     }
-    OfForest { split, macro_f1: macro_f1(&outcomes.iter().collect::<Vec<_>>()), rows: of_calls(&calls) }
+    figures
 }
 
-/// All figures, for programs.
-pub fn all(sessions: &[&Session], forests: &[OfForest], dataset: &str) -> Vec<Figure> {
+/// The split of what learns nothing.
+pub const NOTHING_TRAINED: &str = "none: nothing is trained";
+
+fn of_way(way: &Way, days: f64, dataset: &str) -> Vec<Figure> {
     let mut figures = Vec::new();
-    let mut of_split = |split: &str, model: &str, metric: String, value: Option<f64>, target: &str| {
-        let (dataset, split, model) = (dataset.to_owned(), split.to_owned(), model.to_owned());
-        figures.push(Figure { dataset, split, model, metric, value, target: target.to_owned() });
+    let is_asked = way.model == "vedette" && way.split != "random";
+    let mut add = |metric: String, value: Option<f64>, target: &str| {
+        let (dataset, split, model) = (dataset.to_owned(), way.split.to_owned(), way.model.to_owned());
+        figures.push(Figure { dataset, split, model, metric, value, target: if is_asked { target.to_owned() } else { String::new() } });
     };
-    for forest in forests {
-        let split = forest.split.word();
-        let target = if forest.split == Split::Random { "" } else { ">= 0.80" };
-        of_split(split, "forest", "kind macro-F1 by event".to_owned(), forest.macro_f1, target);
-        for (metric, value) in named(&forest.rows) {
-            of_split(split, "forest", format!("{metric} by row"), Some(value), "");
-        }
-    }
-    let mut add = |model: &str, metric: String, value: Option<f64>, target: &str| {
-        of_split("none: nothing is trained", model, metric, value, target);
-    };
-    let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
-    let baits = |role: Role| sessions.iter().flat_map(|session| &session.outcome.baits).filter(move |bait| bait.episode.role == role);
+    let attacks = || way.outcomes.iter().flat_map(|outcome| &outcome.attacks);
     let mut recall = |by: &str, group: &Recall, target: &str| {
         let (low, high) = group.told.bounds();
         let name = &group.name;
-        add("vedette", format!("recall by {by}: {name}"), group.told.value(), "");
-        add("vedette", format!("recall by {by}: {name}, lower bound"), Some(low), target);
-        add("vedette", format!("recall by {by}: {name}, upper bound"), Some(high), "");
-        add("vedette", format!("named by {by}: {name}"), group.named.value(), "");
-        add("vedette", format!("delay p50 by {by}: {name}, seconds"), group.delay_s.0, if target.is_empty() { "" } else { "<= 10" });
-        add("vedette", format!("delay p95 by {by}: {name}, seconds"), group.delay_s.1, if target.is_empty() { "" } else { "<= 30" });
+        add(format!("recall by {by}: {name}"), group.told.value(), "");
+        add(format!("recall by {by}: {name}, lower bound"), Some(low), target);
+        add(format!("recall by {by}: {name}, upper bound"), Some(high), "");
+        add(format!("named by {by}: {name}"), group.named.value(), "");
+        add(format!("delay p50 by {by}: {name}, seconds"), group.delay_s.0, if target.is_empty() { "" } else { "<= 10" });
+        add(format!("delay p95 by {by}: {name}, seconds"), group.delay_s.1, if target.is_empty() { "" } else { "<= 30" });
     };
     for group in recalls(attacks(), |attack| attack.episode.kind.word().to_owned()) {
         recall("kind", &group, "");
@@ -235,28 +269,17 @@ pub fn all(sessions: &[&Session], forests: &[OfForest], dataset: &str) -> Vec<Fi
     for group in recalls(attacks(), |attack| attack.episode.placement.clone()) {
         recall("placement", &group, "");
     }
-    for (role, name) in [(Role::LookAlike, "look-alikes"), (Role::Placebo, "placebos")] {
-        let (ticket, page) = bothered(baits(role));
-        add("vedette", format!("{name} that opened a ticket"), ticket.value(), "<= 0.10");
-        add("vedette", format!("{name} that paged"), page.value(), "<= 0.02");
+    let sum = way.sum();
+    add("attacks told".to_owned(), sum.told.value(), "");
+    for ((ticket, page), name) in [(sum.look_alikes, "look-alikes"), (sum.placebos, "placebos")] {
+        add(format!("{name} that opened a ticket"), ticket.value(), "<= 0.10");
+        add(format!("{name} that paged"), page.value(), "<= 0.02");
     }
-    let outcomes: Vec<_> = sessions.iter().map(|session| &session.outcome).collect();
-    add("vedette", "kind macro-F1 by event".to_owned(), macro_f1(&outcomes), ">= 0.80");
-    let days: f64 = sessions.iter().map(|session| session.container_days).sum();
-    let ordinary = alarms(sessions, &[About::Ordinary]);
-    for (name, count) in [("tickets", ordinary.0), ("pages", ordinary.1)] {
-        add("vedette", format!("{name} on ordinary work per container-day"), (days > 0.0).then(|| count as f64 / days), "");
-        add(
-            "vedette",
-            format!("{name} on ordinary work per container-day, upper bound"),
-            (days > 0.0).then(|| poisson_upper(count) / days),
-            "",
-        );
-    }
-    for (model, of) in of_rows(sessions) {
-        for (metric, value) in named(&of) {
-            add(model, format!("{metric} by row"), Some(value), "");
-        }
+    add("kind macro-F1 by event".to_owned(), sum.macro_f1, ">= 0.80");
+    for (name, count) in [("tickets", sum.ordinary.0), ("pages", sum.ordinary.1)] {
+        let per_day = |count: f64| (days > 0.0).then(|| count / days);
+        add(format!("{name} on ordinary work per container-day"), per_day(count as f64), "");
+        add(format!("{name} on ordinary work per container-day, upper bound"), per_day(poisson_upper(count)), "");
     }
     figures
 }
@@ -268,6 +291,10 @@ fn named(of: &OfRows) -> [(&'static str, f64); 6] {
 
 /// Tickets, pages among them, of false alarms about these.
 pub fn alarms(sessions: &[&Session], about: &[About]) -> (usize, usize) {
-    let alarms = || sessions.iter().flat_map(|session| &session.outcome.false_alarms).filter(|alarm| about.contains(&alarm.about));
+    alarms_of(sessions.iter().map(|session| &session.outcome), about)
+}
+
+fn alarms_of<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone, about: &[About]) -> (usize, usize) {
+    let alarms = || outcomes.clone().flat_map(|outcome| &outcome.false_alarms).filter(|alarm| about.contains(&alarm.about));
     (alarms().count(), alarms().filter(|alarm| alarm.told.paged_unix_ms.is_some()).count())
 }

@@ -1,16 +1,21 @@
-//! The kind classifier under evaluation: trained on some rows, asked about others, never about what it was trained on.
+//! The kind classifier from recordings: trained on windows of some, its thresholds from others, and never asked about what it learnt from.
 
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use anyhow::{Context, bail};
 use clap::ValueEnum;
-use vedette_detect::vector::{self, WIDTH};
-use vedette_forest::{Config, Curve, Description, Model, Table, train};
+use vedette_detect::{
+    Classifier, PAGE_FROM, TICKET_FROM,
+    window::{self, COLUMNS},
+};
+use vedette_forest::{Config, Curve, Description, MAX_CLASSES, Model, Table, train};
 use vedette_proto::v1::Kind;
 
 use super::{
     figures::Session,
-    play::{Played, Row, Told},
-    truth::Was,
+    play::Windowed,
+    truth::{Episode, Place, Role, Was},
 };
 use crate::recording::Set;
 
@@ -27,14 +32,21 @@ pub const CLASSES: [Kind; 10] = [
     Kind::MemoryLeak,
     Kind::DiskFill,
 ];
-/// Of ordinary rows one in so many is learnt from: there are a hundred times as many as of any attack, and each is much like the one before.
-const ORDINARY_STEP: usize = 5;
-/// Rows of a workload around the opening of an incident that say what it is, to either side.
-const AROUND_MS: i64 = 15_000;
 /// A kind with less of the probability that is not ordinary's is not named.
 const UNKNOWN_BELOW: f32 = 0.4;
 /// Parts of splits that have no parts of their own.
 const PARTS: u64 = 5;
+/// Trees: windows are few, and a hundred trees more cost a ticket's delay of nothing.
+const TREES: usize = 200;
+/// Share of look-alikes and placebos of CAL that may open a ticket; of unseen ones it should be a tenth.
+const BAITS_TOLD: f64 = 0.08;
+/// Share of the workloads of CAL that may open one though they do nothing but their work.
+const ORDINARY_TOLD: f64 = 0.03;
+/// Beyond the highest that must stay quiet.
+const ABOVE: f32 = 0.005;
+/// Thresholds stay within: what is less probable than not opens nothing, and what cannot be reached is none.
+const LEAST_FROM: f32 = 0.2;
+const MOST_FROM: f32 = 0.98;
 
 /// What is kept apart from what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +57,7 @@ pub enum Split {
     Workload,
     /// Time: the first half of every session against its second
     Time,
-    /// Rows at random: flatters, for neighbours of every row were learnt from
+    /// Windows at random: flatters, for neighbours of every window were learnt from
     Random,
 }
 
@@ -60,125 +72,148 @@ impl Split {
         }
     }
 
-    /// How many parts it has for so many sessions; each is asked about once. Of time only the second half is.
-    fn parts(self, sessions: usize) -> u64 {
+    /// The parts that are asked about, for so many sessions. Of time it is the second half; at random the first part's model is asked about
+    /// everything, most of which it has seen.
+    pub fn parts(self, sessions: usize) -> std::ops::Range<u64> {
         match self {
-            Self::Session => sessions as u64,
-            Self::Time => 2,
-            Self::Workload | Self::Random => PARTS,
+            Self::Session => 0..sessions as u64,
+            Self::Workload => 0..PARTS,
+            Self::Time => 1..2,
+            Self::Random => 0..1,
         }
     }
 
-    /// The part of a row.
-    fn part(self, session: usize, played: &Played, place: usize) -> u64 {
-        let row = &played.rows[place];
-        let hash = |what: &dyn Fn(&mut DefaultHasher)| {
-            let mut hasher = DefaultHasher::new();
-            what(&mut hasher);
-            hasher.finish() % PARTS
-        };
+    /// Whether a model of a part may learn what a workload of a session did at an instant.
+    pub fn may_learn(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
-            Self::Session => session as u64,
-            Self::Workload => hash(&|hasher| played.places[row.place as usize].hash(hasher)),
-            Self::Time => u64::from(place >= played.rows.len() / 2),
-            Self::Random => hash(&|hasher| (session, place).hash(hasher)),
+            Self::Random => hash((number, place, unix_ms)) % PARTS != part,
+            _ => !self.asks(part, number, session, place, unix_ms),
+        }
+    }
+
+    /// Whether it is asked about a workload of a session at an instant.
+    pub fn asks(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
+        match self {
+            Self::Session => number as u64 == part,
+            Self::Workload => hash(place) % PARTS == part,
+            Self::Time => u64::from(unix_ms >= session.middle_unix_ms) == part,
+            Self::Random => true,
         }
     }
 }
 
-/// What the classifier says of every row of a session: the probability of each class.
-pub type Said = Vec<[f32; CLASSES.len()]>;
-
-/// Asks about every session's rows a model that was trained on other parts of DEV, and calibrated on other parts of CAL. `None` for a session
-/// of which nothing was asked.
-pub fn said(sessions: &[Session], split: Split, seed: u64, trained: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Vec<Said>> {
-    let mut all: Vec<Said> = sessions.iter().map(|session| vec![[f32::NAN; CLASSES.len()]; session.played.rows.len()]).collect();
-    let parts = split.parts(sessions.len());
-    for part in (0..parts).filter(|part| split != Split::Time || *part == 1) {
-        let model = model(sessions, seed, &|session, place| split.part(session, &sessions[session].played, place) != part)?;
-        for (session, said) in all.iter_mut().enumerate() {
-            let played = &sessions[session].played;
-            let asked: Vec<usize> = (0..played.rows.len()).filter(|&place| split.part(session, played, place) == part).collect();
-            let values: Vec<f32> = asked.iter().flat_map(|&place| played.rows[place].vector).collect();
-            let mut probabilities = vec![0.0; asked.len() * CLASSES.len()];
-            model.probabilities(&values, &mut probabilities);
-            for (place, probabilities) in asked.iter().zip(probabilities.chunks_exact(CLASSES.len())) {
-                said[*place].copy_from_slice(probabilities);
-            }
-        }
-        trained(part + 1, parts);
-    }
-    Ok(all)
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
-/// A model of the rows that may be learnt from; `may` is asked by session and row.
-pub fn model(sessions: &[Session], seed: u64, may: &dyn Fn(usize, usize) -> bool) -> anyhow::Result<Model> {
+/// Whether may be learnt what a workload of a session did at an instant.
+type May<'a> = dyn Fn(usize, &Place, i64) -> bool + 'a;
+
+/// A model of what may be learnt from: trees of DEV, probabilities and thresholds of CAL.
+pub fn model(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<Model> {
     let table = |set: Set| -> anyhow::Result<Table> {
-        let mut table = Table::new(WIDTH, CLASSES.len())?;
+        let mut table = Table::new(COLUMNS, CLASSES.len())?;
         for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == set) {
-            for (place, row) in session.played.rows.iter().enumerate() {
-                let Some((class, episode)) = class_of(number, row) else { continue };
-                if may(number, place) && (class != 0 || row.episode.is_some() || place % ORDINARY_STEP == 0) {
-                    table.push(&row.vector, class, episode)?;
+            let places = &session.played.places;
+            let lessons = session.played.windows.iter().filter(|window| window.counts);
+            for window in lessons.filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
+                if let Some((class, episode)) = class_of(number, window) {
+                    table.push(&window.seen[..], class, episode)?;
                 }
             }
         }
         Ok(table)
     };
     let (seen, unseen) = (table(Set::Dev)?, table(Set::Cal)?);
-    let forest = train(&seen, &Config::of(WIDTH, seed), &|_| {})?;
+    if unseen.is_empty() {
+        bail!("no windows of the set CAL: thresholds cannot be chosen by what was learnt from");
+    }
+    let forest = train(&seen, &Config { trees: TREES, ..Config::of(COLUMNS, seed) }, &|_| {})?;
+    let thresholds =
+        |ticket: f32, page: f32| [(TICKET_FROM, ticket), (PAGE_FROM, page)].map(|(key, value)| (key.to_owned(), value.to_string()));
     let description = Description {
-        columns: vector::names(),
+        columns: window::names(),
         classes: CLASSES.iter().map(|kind| kind.word().to_owned()).collect(),
         curves: vec![Curve::STRAIGHT; CLASSES.len()],
         unknown_below: UNKNOWN_BELOW,
-        card: std::collections::BTreeMap::new(),
+        card: thresholds(1.0, 1.0).into(),
     };
     let mut model = Model::new(description, forest)?;
-    if !unseen.is_empty() {
-        model.calibrate(&unseen);
-    }
-    Ok(model)
+    model.calibrate(&unseen);
+    let peaks = peaks(sessions, &Classifier::new(model.clone())?, may);
+    let (ticket, page) = chosen(peaks);
+    let mut description = model.description().clone();
+    description.card = thresholds(ticket, page).into();
+    let sum = |table: &Table| table.len().to_string();
+    description.card.extend([("windows_learnt".to_owned(), sum(&seen)), ("windows_calibrated".to_owned(), sum(&unseen))]);
+    Model::new(description, model.forest().clone()).context("a model with thresholds")
 }
 
-/// What a row teaches: its class, and which rows are of one episode with it. Ordinary work of a workload is one episode.
-fn class_of(session: usize, row: &Row) -> Option<(u8, u32)> {
-    let kind = match row.was {
+/// What a window teaches: its class, and which windows are of one episode with it. Ordinary work of a workload is one episode.
+fn class_of(session: usize, window: &Windowed) -> Option<(u8, u32)> {
+    let kind = match window.was {
         Was::Attack(kind) => kind,
-        Was::Normal => Kind::Normal,
-        Was::Affected | Was::Nothing => return None,
+        Was::Normal if !window.after => Kind::Normal,
+        _ => return None,
     };
     let class = CLASSES.iter().position(|class| *class == kind)?;
-    let within = row.episode.map_or(1 << 15 | row.place, |episode| episode);
+    let within = window.episode.map_or(1 << 15 | window.place, |episode| episode);
     Some((class as u8, (session as u32) << 16 | within & 0xffff))
 }
 
-/// The incidents again, called as the classifier calls the rows around their opening.
-pub fn called(played: &Played, said: &Said) -> Vec<Told> {
-    let mut told = played.told.clone();
-    for told in &mut told {
-        let Some(place) = played.places.iter().position(|place| *place == told.place) else { continue };
-        let near = |row: &Row| row.place as usize == place && (row.unix_ms - told.opened_unix_ms).abs() <= AROUND_MS;
-        let mut sums = [0.0f32; CLASSES.len()];
-        for (row, probabilities) in played.rows.iter().zip(said).filter(|(row, _)| near(row)) {
-            if !probabilities[0].is_nan() {
-                debug_assert!(row.unix_ms > 0);
-                sums.iter_mut().zip(probabilities).for_each(|(sum, probability)| *sum += probability);
-            }
-        }
-        told.kind = name(&sums);
-    }
-    told
+/// The most that was said of what is no attack.
+#[derive(Debug, Default)]
+struct Peaks {
+    baits: Vec<f32>,
+    ordinary: Vec<f32>,
 }
 
-/// The kind with most of what is not ordinary's.
-fn name(sums: &[f32; CLASSES.len()]) -> Kind {
-    let abnormal: f32 = sums[1..].iter().sum();
-    let best = (1..CLASSES.len()).reduce(|best, class| if sums[class] > sums[best] { class } else { best });
-    match best {
-        Some(best) if abnormal > 0.0 && sums[best] >= UNKNOWN_BELOW * abnormal => CLASSES[best],
-        _ => Kind::Unknown,
+/// Says of CAL what the classifier would have said in service, tick by tick.
+fn peaks(sessions: &[Session], classifier: &Classifier, may: &May<'_>) -> Peaks {
+    let mut peaks = Peaks::default();
+    for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == Set::Cal) {
+        let (mut baits, mut ordinary) = (BTreeMap::<u32, f32>::new(), BTreeMap::<u32, f32>::new());
+        let mut said: HashMap<(u64, i64), [f32; MAX_CLASSES]> = HashMap::new();
+        let places = &session.played.places;
+        for window in session.played.windows.iter().filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
+            if !window::is_long_enough((window.unix_ms - window.since_unix_ms) as f32 / 1e3) {
+                continue;
+            }
+            let said = said.entry((window.container, window.since_unix_ms)).or_insert([0.0; MAX_CLASSES]);
+            window::hear(said, &classifier.probabilities(&window.seen), window.seconds);
+            if window.was != Was::Normal || window.after {
+                continue;
+            }
+            let of = match window.episode {
+                Some(episode) => baits.entry(episode).or_default(),
+                None => ordinary.entry(window.place).or_default(),
+            };
+            *of = of.max(classifier.opinion(said).abnormal);
+        }
+        // Those that never strayed are as quiet as can be, and count.
+        let of_part = |episode: &&Episode| {
+            episode.role != Role::Attack && episode.workloads.first().is_some_and(|place| may(number, place, episode.onset_unix_ms))
+        };
+        let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
+        peaks.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
+        let from_unix_ms = session.recorded.manifest.started_unix_ms;
+        let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
+        peaks.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
     }
+    peaks
+}
+
+/// From which probability on a ticket opens, and a page: as low as the shares allow that may be bothered, and for a page nobody.
+fn chosen(mut peaks: Peaks) -> (f32, f32) {
+    let beyond = |values: &mut Vec<f32>, share: f64| {
+        values.sort_unstable_by(|a, b| b.total_cmp(a));
+        values.get((share * values.len() as f64) as usize).map_or(0.0, |value| value + ABOVE)
+    };
+    let ticket = beyond(&mut peaks.baits, BAITS_TOLD).max(beyond(&mut peaks.ordinary, ORDINARY_TOLD)).clamp(LEAST_FROM, MOST_FROM);
+    let page = beyond(&mut peaks.baits, 0.0).max(beyond(&mut peaks.ordinary, 0.0)).clamp(ticket, MOST_FROM);
+    (ticket, page)
 }
 
 #[cfg(test)]
@@ -186,15 +221,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_named_by_its_part_of_what_is_not_ordinary() {
-        let with = |parts: &[(usize, f32)]| {
-            let mut sums = [0.0; CLASSES.len()];
-            parts.iter().for_each(|(class, part)| sums[*class] = *part);
-            name(&sums)
-        };
+    fn a_ticket_opens_where_few_of_those_that_must_stay_quiet_would() {
+        let baits: Vec<f32> = (0..50).map(|n| n as f32 / 100.0).collect();
 
-        assert_eq!(with(&[(0, 9.0), (1, 0.6), (2, 0.3)]), Kind::Mining);
-        assert_eq!(with(&[(1, 0.3), (2, 0.25), (3, 0.25), (5, 0.2)]), Kind::Unknown);
-        assert_eq!(with(&[(0, 9.0)]), Kind::Unknown);
+        let (ticket, page) = chosen(Peaks { baits, ordinary: vec![0.1; 50] });
+
+        // Four of fifty are above it.
+        assert!((ticket - 0.455).abs() < 1e-3 && (page - 0.495).abs() < 1e-3, "{ticket} {page}");
+    }
+
+    #[test]
+    fn ordinary_work_raises_the_thresholds_and_nothing_makes_them_senseless() {
+        assert!((chosen(Peaks { baits: vec![0.1; 20], ordinary: vec![0.6; 10] }).0 - 0.605).abs() < 1e-3);
+        assert_eq!(chosen(Peaks::default()), (LEAST_FROM, LEAST_FROM));
+        assert_eq!(chosen(Peaks { baits: vec![1.0; 20], ordinary: Vec::new() }), (MOST_FROM, MOST_FROM));
     }
 }

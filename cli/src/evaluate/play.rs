@@ -1,12 +1,13 @@
 //! A recording through a detector, as the aggregator would: what it says of rows, and what it would have told people.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use vedette_detect::{
-    Config, ContainerAt, Detector, SubjectKey,
-    vector::{Vector, WIDTH},
+use vedette_detect::{Classifier, Config, ContainerAt, Detector, SubjectKey, window::Seen};
+use vedette_proto::{
+    Column,
+    v1::{ContainerAdded, Kind, Origin, Severity, Workload},
 };
-use vedette_proto::v1::{ContainerAdded, Kind, Origin, Severity, Workload};
 
 use super::{
     trivial::ZScores,
@@ -41,16 +42,37 @@ pub struct Row {
     pub place: u32,
     /// What it was.
     pub was: Was,
-    /// The episode it was of, as a place in the truth's.
-    pub episode: Option<u32>,
-    /// What the kind classifier sees.
-    pub vector: Vector,
     /// How abnormal, 0 to 1.
     pub score: f32,
     /// Whether it was called abnormal.
     pub abnormal: bool,
     /// What a z-score says of it.
     pub z: f32,
+}
+
+/// The window of a container that strays, at an instant: what the kind classifier learns from.
+#[derive(Clone, Debug)]
+pub struct Windowed {
+    /// Event time, Unix milliseconds.
+    pub unix_ms: i64,
+    /// Since when it strays, likewise.
+    pub since_unix_ms: i64,
+    /// Seconds that the row stands for.
+    pub seconds: f32,
+    /// Its container, by a number of its own.
+    pub container: u64,
+    /// Its workload, as a place in [`Played::places`].
+    pub place: u32,
+    /// What it was.
+    pub was: Was,
+    /// The episode it was of, as a place in the truth's.
+    pub episode: Option<u32>,
+    /// It holds what an attack left behind: ordinary it is not.
+    pub after: bool,
+    /// Far enough from the last one to be learnt from.
+    pub counts: bool,
+    /// What the classifier sees.
+    pub seen: Box<Seen>,
 }
 
 /// What came of a recording.
@@ -62,14 +84,18 @@ pub struct Played {
     pub places: Vec<Place>,
     /// Rows of containers.
     pub rows: Vec<Row>,
+    /// Windows, in order of time.
+    pub windows: Vec<Windowed>,
     /// Time that containers were observed, seconds, by rows.
     pub container_seconds: f64,
 }
 
-/// Plays a recording whole.
-pub fn play(recorded: &Recorded, truth: &Truth, config: &Config) -> anyhow::Result<Played> {
+/// Plays a recording whole, with a classifier or by the signatures alone; only then are windows kept.
+pub fn play(recorded: &Recorded, truth: &Truth, config: &Config, classifier: Option<&Arc<Classifier>>) -> anyhow::Result<Played> {
     let cluster = recorded.manifest.name.as_str();
     let mut detector = Detector::new(config.clone(), 1);
+    detector.set_classifier(classifier.cloned());
+    let mut watch = Watch::default();
     let nodes: Vec<String> = recorded.observations.nodes().into_iter().map(str::to_owned).collect();
     let mut players: HashMap<&str, (u64, Player)> = HashMap::new();
     for (number, node) in (0..).zip(&nodes) {
@@ -106,12 +132,28 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config) -> anyhow::Resu
                     unix_ms: tick.unix_ms,
                     place: number as u32,
                     was,
-                    episode,
-                    vector: detector.vector(key(*reference)).unwrap_or([f32::NAN; WIDTH]),
                     score: verdict.score,
                     abnormal: verdict.kind != Kind::Normal,
                     z,
                 });
+                if classifier.is_none()
+                    && let Some((since_unix_ms, seen)) = detector.window(key(*reference))
+                {
+                    let onset_ms = episode.and_then(|episode| truth.episodes.get(episode as usize)).map(|episode| episode.onset_unix_ms);
+                    let (after, counts) = watch.take(key(*reference), tick.unix_ms, since_unix_ms, onset_ms, was);
+                    played.windows.push(Windowed {
+                        unix_ms: tick.unix_ms,
+                        since_unix_ms,
+                        seconds: row.get(Column::IntervalUs).map_or(1.0, |us| (us as f32 / 1e6).clamp(0.01, 30.0)),
+                        container: key(*reference).0,
+                        place: number as u32,
+                        was,
+                        episode,
+                        after,
+                        counts,
+                        seen: Box::new(seen),
+                    });
+                }
                 let before = last_ms.insert(key(*reference), tick.unix_ms);
                 played.container_seconds += before.map_or(0.0, |before| (tick.unix_ms - before) as f64 / 1e3).min(60.0);
             }
@@ -126,6 +168,46 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config) -> anyhow::Resu
     played.told = told.into_values().collect();
     played.told.sort_by_key(|told| told.opened_unix_ms);
     Ok(played)
+}
+
+/// Which windows are learnt from: those of a few ages, for each is much like the one before.
+#[derive(Default)]
+struct Watch(HashMap<SubjectKey, Watched>);
+
+/// Of one container.
+#[derive(Default)]
+struct Watched {
+    /// What its ages count from: it strays, or an episode began since.
+    from_ms: i64,
+    next_ms: i64,
+    /// The last row that an attack was in.
+    attack_ms: Option<i64>,
+}
+
+/// The first age, and the least distance of two, milliseconds.
+const FIRST_AGE_MS: i64 = 3_000;
+/// A window remembers an attack so long, milliseconds.
+const REMEMBERS_MS: i64 = 90_000;
+
+impl Watch {
+    /// Whether a window holds what is left of an attack, and whether it is learnt from.
+    fn take(&mut self, key: SubjectKey, unix_ms: i64, since_ms: i64, onset_ms: Option<i64>, was: Was) -> (bool, bool) {
+        let watched = self.0.entry(key).or_default();
+        if !matches!(was, Was::Normal) {
+            watched.attack_ms = Some(unix_ms);
+        }
+        let after = was == Was::Normal && watched.attack_ms.is_some_and(|last| last >= since_ms && unix_ms - last < REMEMBERS_MS);
+        let from_ms = since_ms.max(onset_ms.unwrap_or(i64::MIN));
+        if from_ms != watched.from_ms {
+            (watched.from_ms, watched.next_ms) = (from_ms, from_ms + FIRST_AGE_MS);
+        }
+        let counts = unix_ms >= watched.next_ms;
+        if counts {
+            // A third older each time: attacks last a minute or two, and ordinary work for hours.
+            watched.next_ms = unix_ms + FIRST_AGE_MS.max((unix_ms - from_ms) / 3).min(60_000);
+        }
+        (after, counts)
+    }
 }
 
 fn add_node(detector: &mut Detector, cluster: &str, node: &str, number: u64, unix_ms: i64) {

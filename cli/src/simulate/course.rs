@@ -11,6 +11,8 @@ use crate::demo::schedule::{Coming, Event, Said};
 /// The course of one run.
 pub struct Course {
     bar: Option<ProgressBar>,
+    /// Lines go to standard error.
+    quiet: bool,
     began: Option<Instant>,
     phase: String,
     /// Episodes that run.
@@ -20,13 +22,13 @@ pub struct Course {
 }
 
 impl Course {
-    /// Nothing was said yet.
-    pub fn begin() -> Self {
+    /// Nothing was said yet; `quiet` keeps standard output for somebody else.
+    pub fn begin(quiet: bool) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style).with_message("checking the plan")
         });
-        Self { bar, began: None, phase: String::new(), running: Vec::new(), coming: VecDeque::new() }
+        Self { bar, quiet, began: None, phase: String::new(), running: Vec::new(), coming: VecDeque::new() }
     }
 
     /// The range said something.
@@ -98,8 +100,11 @@ impl Course {
 
     /// A line, where there is no bar.
     fn line(&self, text: &str) {
-        if self.bar.is_none() {
-            println!("{}  {text}", clock(self.elapsed()));
+        let line = || format!("{}  {text}", clock(self.elapsed()));
+        match &self.bar {
+            Some(_) => {}
+            None if self.quiet => eprintln!("{}", line()),
+            None => println!("{}", line()),
         }
     }
 }

@@ -85,7 +85,7 @@ pub async fn run(args: &SimulateArgs, connect: &ConnectArgs) -> anyhow::Result<E
     let site = Arc::new(site(args, connect).await?);
     let (words, mut said) = mpsc::channel(MAX_WORDS);
     let begun = OnceLock::new();
-    let mut course = Course::begin();
+    let mut course = Course::begin(args.quiet);
     let played = tokio::select! {
         played = play(args, Arc::clone(&site), timeline, labels, words, &begun) => played,
         never = show(&mut course, &mut said) => match never {},

@@ -215,3 +215,30 @@ fn more_process_names_than_are_told_and_processes_outside_the_pods_network_are_e
         assert_eq!(usual.severity, Severity::Ticket as i32, "no evidence where it is normal: {usual:?}");
     }
 }
+
+#[test]
+fn a_disk_that_fills_shows_by_what_stays_in_the_page_cache() {
+    let filling = |t: f64| Load { written: 3e6, files: 2e6 + 3e6 * t, ..Load::IDLE };
+    let mut world = World::new();
+    let victim = world.start("victim", "pod-a", 0);
+    world.run(WARM_S, &[(victim, &|_| Load::IDLE)]);
+    world.none();
+    let onset_ms = world.now_ms;
+
+    world.run(50, &[(victim, &filling)]);
+
+    assert!(world.one("victim", Kind::DiskFill, onset_ms) <= 30.0);
+}
+
+#[test]
+fn a_merge_that_deletes_what_it_read_fills_no_disk() {
+    // Twelve seconds of writing, then the old segments go.
+    let merging = |t: f64| Load { written: 3e6, files: 2e6 + 2e6 * (t % 12.0), ..Load::IDLE };
+    let mut world = World::new();
+    let store = world.start("store", "pod-a", 0);
+    world.run(WARM_S, &[(store, &|_| Load::IDLE)]);
+
+    world.run(60, &[(store, &merging)]);
+
+    world.none();
+}

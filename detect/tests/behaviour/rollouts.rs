@@ -62,6 +62,31 @@ fn another_owners_rollout_holds_nothing_off() {
     assert_eq!(severity(&world), Severity::Page);
 }
 
+#[test]
+fn an_attack_during_a_rollout_storm_is_at_least_a_ticket() {
+    let mut world = World::new();
+    let steady = world.start("shop", "pod-0", 0);
+    world.run(300, &[(steady, &|_| Load::client(10.0))]);
+
+    // Somebody rolls out every minute for an hour: replicas come and go, and from minute 20 on the newest of them mines.
+    let mut newest = steady;
+    for minute in 1..=60 {
+        world.detector.rolled_out(&owner("shop"), world.now_ms);
+        if newest.key() != steady.key() {
+            world.stop(newest);
+        }
+        newest = world.start("shop", &format!("pod-{minute}"), 0);
+        let bad = move |_: f64| if minute >= 20 { Load::client(10.0).mining(0.9) } else { Load::client(10.0) };
+        world.run(60, &[(steady, &|_| Load::client(10.0)), (newest, &bad)]);
+        if minute == 19 {
+            world.none();
+        }
+    }
+
+    assert!(severity(&world) >= Severity::Ticket);
+    assert_eq!(world.incidents()[0].kind, v1::Kind::Mining as i32);
+}
+
 /// The highest score over a minute of a version that opens more connections, some of which fail.
 fn of_a_new_version(rolled_out: bool) -> f32 {
     let (mut world, shop) = warmed();

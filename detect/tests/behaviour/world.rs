@@ -28,6 +28,8 @@ pub struct Load {
     pub throttled: f64,
     pub oom_kills: f64,
     pub raw_sockets: f64,
+    pub files: f64,
+    pub written: f64,
 }
 
 impl Load {
@@ -51,6 +53,8 @@ impl Load {
         throttled: 0.0,
         oom_kills: 0.0,
         raw_sockets: 0.0,
+        files: 2e6,
+        written: 0.0,
     };
 
     /// A web service that answers `requests` per second, a connection each.
@@ -139,6 +143,12 @@ pub struct Handle {
     key: u64,
 }
 
+impl Handle {
+    pub fn key(self) -> u64 {
+        self.key
+    }
+}
+
 pub struct Alive {
     key: u64,
     name: String,
@@ -160,6 +170,7 @@ pub struct World {
     pub changes: Vec<Change>,
     pub tick_ms: i64,
     pub origin: Origin,
+    pub owner_kind: &'static str,
     pub last: Verdict,
     pub alive: Vec<Alive>,
     pub next_key: u64,
@@ -169,12 +180,17 @@ pub const START_MS: i64 = 1_700_000_000_000;
 
 impl World {
     pub fn new() -> Self {
+        Self::with_config(Config::default())
+    }
+
+    pub fn with_config(config: Config) -> Self {
         Self {
-            detector: Detector::new(Config::default(), 1),
+            detector: Detector::new(config, 1),
             now_ms: START_MS,
             changes: Vec::new(),
             tick_ms: 1_000,
             origin: Origin::Live,
+            owner_kind: "Deployment",
             last: Verdict::NORMAL,
             alive: Vec::new(),
             next_key: 1,
@@ -208,7 +224,7 @@ impl World {
         let workload = v1::Workload {
             cluster: "test".into(),
             namespace: "shop".into(),
-            owner_kind: "Deployment".into(),
+            owner_kind: self.owner_kind.into(),
             owner_name: name.clone(),
             container_name: "main".into(),
         };
@@ -233,6 +249,25 @@ impl World {
             assert!(self.detector.restore(change.incident, change.reasoning));
         }
         (0..self.alive.len()).for_each(|place| self.announce(place));
+    }
+
+    /// The same, and what was learnt was kept.
+    pub fn restart_remembering(&mut self) {
+        let kept = self.detector.memory("test", true, usize::MAX);
+        let open: Vec<_> = self.last_told().into_values().filter(|change| change.incident.resolved_unix_ms == 0).cloned().collect();
+        self.detector = Detector::new(Config::default(), 1_000);
+        for memory in kept {
+            self.detector.remember(&memory.workload, &memory.bytes).unwrap();
+        }
+        for change in open {
+            assert!(self.detector.restore(change.incident, change.reasoning));
+        }
+        (0..self.alive.len()).for_each(|place| self.announce(place));
+    }
+
+    /// A container of a workload that runs.
+    pub fn handle(&self, name: &str) -> Handle {
+        Handle { key: self.alive.iter().find(|alive| alive.name == name).unwrap().key }
     }
 
     pub fn stop(&mut self, handle: Handle) {
@@ -370,6 +405,7 @@ impl Alive {
             (C::TcpOutResets, load.out_resets),
             (C::ChildMinorFaults, load.child_faults),
             (C::OomKills, load.oom_kills),
+            (C::IoWriteBytes, load.written),
         ] {
             let more = self.jitter(rate * seconds);
             self.slow.set(column, self.slow.get(column).unwrap_or(0) + more);
@@ -381,6 +417,7 @@ impl Alive {
             row.set(C::SlowIntervalUs, (now_ms - self.slow_since_ms) as u64 * 1_000);
             for (column, level) in [
                 (C::MemoryAnonBytes, load.anon),
+                (C::MemoryFileBytes, load.files),
                 (C::MemoryWorkingSetBytes, load.anon * 1.1),
                 (C::TcpEstablished, load.established),
                 (C::PidsCurrent, load.pids),

@@ -24,6 +24,7 @@ use file::PlanFile;
 const SHIPPED: &[(&str, &str)] = &[
     ("demo", include_str!("../../../plans/demo.yaml")),
     ("smoke", include_str!("../../../plans/smoke.yaml")),
+    ("canary", include_str!("../../../plans/canary.yaml")),
     ("seed-session", include_str!("../../../plans/seed-session.yaml")),
     ("seed-session-short", include_str!("../../../plans/seed-session-short.yaml")),
     ("shop", include_str!("../../../plans/sessions/shop.yaml")),

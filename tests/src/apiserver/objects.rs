@@ -13,7 +13,7 @@ pub const FIRST_VERSION: u64 = 100;
 const CHANGES_KEPT: usize = 30_000;
 
 /// What is served: plural, group, version, kind.
-pub const RESOURCES: [(&str, &str, &str, &str); 11] = [
+pub const RESOURCES: [(&str, &str, &str, &str); 12] = [
     ("pods", "", "v1", "Pod"),
     ("nodes", "", "v1", "Node"),
     ("namespaces", "", "v1", "Namespace"),
@@ -23,6 +23,7 @@ pub const RESOURCES: [(&str, &str, &str, &str); 11] = [
     ("statefulsets", "apps", "v1", "StatefulSet"),
     ("daemonsets", "apps", "v1", "DaemonSet"),
     ("jobs", "batch", "v1", "Job"),
+    ("events", "", "v1", "Event"),
     ("resourcequotas", "", "v1", "ResourceQuota"),
     ("networkpolicies", "networking.k8s.io", "v1", "NetworkPolicy"),
 ];

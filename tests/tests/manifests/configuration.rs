@@ -6,7 +6,7 @@ use serde_json::Value;
 use toml::Table;
 use vedette_tests::checkout;
 
-use super::objects;
+use super::{objects, rendering};
 
 /// What an agent in a pod has otherwise than `agent/agent.toml`.
 const AGENT_KEYS: [&str; 3] = ["grace_ms", "sensor.root", "uplink.endpoint"];
@@ -155,19 +155,67 @@ fn what_an_aggregator_is_configured_to_use_is_where_its_pod_has_it() {
     assert_eq!(ports, [port(&config["grpc.listen"]), port(&config["http.listen"])]);
 }
 
+/// A file of an overlay without its first line is the base's without that, and then these lines.
+fn adds(overlay: &str, base: &str) -> Table {
+    let (overlay, base) = (objects::text(overlay), objects::text(base));
+    let rest = |text: &str| text.split_once('\n').unwrap().1.to_owned();
+    let added = rest(&overlay).strip_prefix(&rest(&base)).unwrap_or_else(|| panic!("it is not the base's any more:\n{overlay}")).to_owned();
+    added.parse().unwrap()
+}
+
+#[test]
+fn with_prometheus_agents_ask_it_where_their_policy_lets_them() {
+    let Some(python) = rendering::python() else { return };
+    let rendered = objects::parse(&rendering::render(&python, "overlays/monitoring"));
+
+    let added = flat(&adds("manifests/overlays/monitoring/agent.toml", "manifests/base/agent.toml"));
+
+    assert_eq!(added.keys().collect::<Vec<_>>(), ["prometheus.url"]);
+    let url = added["prometheus.url"].as_str().unwrap();
+    let policy = objects::one(&rendered, "NetworkPolicy", "vedette-agent-metrics");
+    let egress = &policy["spec"]["egress"][0];
+    let namespace = egress["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].as_str().unwrap();
+    assert_eq!(url, format!("http://kube-prometheus-stack-prometheus.{namespace}.svc:{}", egress["ports"][0]["port"]));
+    let pod = objects::pod(objects::one(&rendered, "DaemonSet", "vedette-agent")).unwrap();
+    let generated = mounted(pod, "config").1["configMap"]["name"].as_str().unwrap();
+    let text = objects::one(&rendered, "ConfigMap", generated)["data"]["agent.toml"].as_str().unwrap();
+    assert!(text.contains(url), "the pods mount another file");
+}
+
+#[test]
+fn the_example_keeps_what_the_base_needs() {
+    let Some(python) = rendering::python() else { return };
+    let rendered = objects::parse(&rendering::render(&python, "overlays/example"));
+    let set = objects::one(&rendered, "StatefulSet", "vedette-aggregator");
+
+    let added = flat(&adds("manifests/overlays/example/aggregator.toml", "manifests/base/aggregator.toml"));
+
+    let kept = added["history.retention_bytes"].as_integer().unwrap().cast_unsigned();
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert!(bytes(&claim["resources"]["requests"]["storage"]) > kept * 3 / 2, "the disk is full before retention begins");
+    for object in [set, objects::one(&rendered, "DaemonSet", "vedette-agent")] {
+        let image = objects::pod(object).unwrap()["containers"][0]["image"].as_str().unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        assert_eq!(image, format!("registry.example/security/{name}:{}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
 #[test]
 fn the_programs_take_these_files() {
     let run = |binary: &str, file: &str| {
         let mut command = Command::new(checkout::binary(binary));
-        command.arg("--check").arg("--config").arg(checkout::root().join("manifests/base").join(file)).env("NO_COLOR", "1");
+        command.arg("--check").arg("--config").arg(checkout::root().join("manifests").join(file)).env("NO_COLOR", "1");
         let output = command.output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
     };
 
-    let (well, said) = run("vedette-aggregator", "aggregator.toml");
-    let (_, complaint) = run("vedette-agent", "agent.toml");
-
-    assert!(well, "{said}");
-    // It gets as far as looking for the node, which is below /host only in a pod.
-    assert!(complaint.contains("/host") && !complaint.contains("configuration"), "{complaint}");
+    for file in ["base/aggregator.toml", "overlays/example/aggregator.toml"] {
+        let (well, said) = run("vedette-aggregator", file);
+        assert!(well, "{file}: {said}");
+    }
+    for file in ["base/agent.toml", "overlays/monitoring/agent.toml"] {
+        let (_, complaint) = run("vedette-agent", file);
+        // It gets as far as looking for the node, which is below /host only in a pod.
+        assert!(complaint.contains("/host") && !complaint.contains("configuration"), "{file}: {complaint}");
+    }
 }

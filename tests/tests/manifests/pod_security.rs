@@ -129,14 +129,23 @@ fn the_agent_has_a_fixed_user_a_read_only_root_and_no_token_of_the_api_server() 
 }
 
 #[test]
-fn on_openshift_only_the_selinux_type_is_added() {
+fn an_overlay_opens_no_more_than_it_says() {
     let Some(python) = rendering::python() else { return };
+    let selinux = "pod: seLinuxOptions spc_t".to_owned();
+    for (overlay, more) in [
+        ("openshift", Some(&selinux)),
+        ("selinux", Some(&selinux)),
+        ("example", Some(&selinux)),
+        ("monitoring", None),
+        ("minikube", None),
+        ("lab", None),
+    ] {
+        let found = not_restricted(&objects::parse(&rendering::render(&python, &format!("overlays/{overlay}"))));
 
-    let found = not_restricted(&objects::parse(&rendering::render(&python, "overlays/openshift")));
-
-    let mut expected = host_paths();
-    expected.push("pod: seLinuxOptions spc_t".to_owned());
-    assert_eq!(found, [("DaemonSet vedette-agent/vedette-agent".to_owned(), expected)]);
+        let mut expected = host_paths();
+        expected.extend(more.cloned());
+        assert_eq!(found, [("DaemonSet vedette-agent/vedette-agent".to_owned(), expected)], "{overlay}");
+    }
 }
 
 #[test]

@@ -3,15 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod kubelet;
 mod node;
 
-use std::sync::Arc;
-
-use vedette_range::{
-    cgroups::Limits,
-    pod::{Pod, PodSpec, Program},
-};
+use vedette_range::pod::Pod;
+use vedette_tests::agent_pod::{cgroup, start};
 
 use node::Node;
 
@@ -20,48 +15,26 @@ const TICKS: i64 = 15;
 /// How often the crashing pod fails before it stays.
 const FAILURES: usize = 2;
 
-/// Starts a pod of the range.
-async fn start(node: &Node, owner: &str, programs: &[&[&str]]) -> Arc<Pod> {
-    let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits: Limits::default(), dirs: Vec::new() };
-    let pod = Pod::create(&node.site, spec).await.unwrap();
-    let address = pod.network.address.to_string();
-    let host = vedette_range::guard::own_namespace().unwrap().to_string();
-    let programs = programs.iter().map(|args| {
-        let mut args: Vec<String> = args.iter().map(|arg| arg.replace("@self", &address)).collect();
-        if args.iter().any(|arg| arg == "--target") {
-            args.extend(["--allow".to_owned(), node.site.network.subnet.to_string(), "--host-namespace".to_owned(), host.clone()]);
-        }
-        Program { comm: "worker".to_owned(), args }
-    });
-    pod.start(programs.collect()).await.unwrap();
-    pod
-}
-
-/// The cgroup of a pod's container, below the run's.
-fn cgroup(pod: &Pod) -> String {
-    format!("kubepods/burstable/pod{}/{}", pod.uid, pod.container_id().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agents_pod_reports_what_every_other_pod_did() {
     let Some(node) = Node::start().await else { return };
-    let web = start(&node, "web", &[&["web", "--address", "@self"]]).await;
+    let web = start(&node.site, "web", &[&["web", "--address", "@self"]]).await;
     let agent = node.run_agent().await;
-    node.until("the agent is ready, by the probe of its manifest", || node.probe("readinessProbe")).await;
+    node.until("the agent is ready, by the probe of its manifest", || node.probe(&agent, "readinessProbe")).await;
     // What comes now is counted from zero.
     let target = format!("{}:8080", web.network.address);
-    let miner = start(&node, "miner", &[&["hash", "--duty-pct", "50", "--seconds", "600"]]).await;
-    let visitor = start(&node, "visitor", &[&["load", "--target", &target, "--rate", "50", "--seconds", "600"]]).await;
+    let miner = start(&node.site, "miner", &[&["hash", "--duty-pct", "50", "--seconds", "600"]]).await;
+    let visitor = start(&node.site, "visitor", &[&["load", "--target", &target, "--rate", "50", "--seconds", "600"]]).await;
     let fail: &[&str] = &["fail", "--after-ms", "2500"];
-    let crashy = start(&node, "crashy", &[fail, fail, &["idle", "--seconds", "600"]]).await;
+    let crashy = start(&node.site, "crashy", &[fail, fail, &["idle", "--seconds", "600"]]).await;
     let lives = |pod: &Pod| pod.container_ids(0, i64::MAX);
     node.until("it failed and stays", || lives(&crashy).len() == FAILURES + 1 && crashy.container_id().is_some()).await;
     let last = crashy.container_id().unwrap();
     node.until_sql(&format!("select count(*) from observations where container_id = '{last}'"), |rows| rows >= TICKS).await;
 
     let (cpu_before, rx_before) = (node.cpu_us(&cgroup(&miner)), node.received(&cgroup(&web)));
-    let status = node.status(&agent);
-    let exit_code = node.stop_agent(&agent).await;
+    let status = agent.status(&node.site.cgroups);
+    let exit_code = agent.stop().await;
     let (cpu_after, rx_after) = (node.cpu_us(&cgroup(&miner)), node.received(&cgroup(&web)));
 
     // It is as unprivileged as the manifest says: nobody, no capability, no new privileges, filtered.
@@ -75,7 +48,7 @@ async fn the_agents_pod_reports_what_every_other_pod_did() {
         let line = format!("{field}:\t{value}\n");
         assert!(status.contains(&line), "no {line:?} in {status}");
     }
-    assert_eq!(exit_code, 0, "{}", node.agent_log(&agent));
+    assert_eq!(exit_code, 0, "{}", agent.log());
     let seen =
         node.texts("select distinct pod_uid || ' ' || container_id from observations where container_id <> '' and node = 'worker-7'").await;
     for pod in [&web, &miner, &visitor, &crashy] {

@@ -1,5 +1,8 @@
 //! What a kubelet makes of a pod of the manifests: settings for the container runtime. It knows what these pods use and refuses the rest.
 
+// Only tests call this, and a manifest that says something else must fail them.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -35,6 +38,7 @@ pub struct Volumes {
 
 impl Volumes {
     /// Makes each volume: an emptyDir anew, a hostPath where it is, and for the others the files that are given under the volume's name.
+    #[must_use]
     pub fn make(pod: &Value, folder: &Path, files: &[(&str, &str, &str)]) -> Self {
         let mut places = BTreeMap::new();
         for volume in pod["volumes"].as_array().unwrap() {
@@ -60,12 +64,22 @@ impl Volumes {
     }
 
     /// Where a volume is outside of the container.
+    #[must_use]
     pub fn place(&self, name: &str) -> &Path {
         &self.places[name]
     }
 }
 
+/// An object of a text of manifests; a name may go on with a hash.
+#[must_use]
+pub fn object(manifests: &str, kind: &str, name: &str) -> Value {
+    use serde::Deserialize;
+    let mut objects = serde_norway::Deserializer::from_str(manifests).map(|document| Value::deserialize(document).unwrap());
+    objects.find(|object| object["kind"] == kind && object["metadata"]["name"].as_str().unwrap().starts_with(name)).unwrap()
+}
+
 /// Completes a sandbox: who runs it, and whom it asks for names.
+#[must_use]
 pub fn sandbox(pod: &Value, mut config: v1::PodSandboxConfig, name_server: &str, namespace: &str) -> v1::PodSandboxConfig {
     for key in ["hostNetwork", "hostPID", "hostIPC"] {
         assert!(pod[key].is_null() || pod[key] == false, "{key} is not what this kubelet does");
@@ -88,6 +102,7 @@ pub fn sandbox(pod: &Value, mut config: v1::PodSandboxConfig, name_server: &str,
 }
 
 /// A container, with the environment that the downward API gives on a node.
+#[must_use]
 pub fn container(pod: &Value, container: &Value, volumes: &Volumes, node: &str) -> v1::ContainerConfig {
     let name = container["name"].as_str().unwrap();
     let envs = list(&container["env"]).map(|variable| {

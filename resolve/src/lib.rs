@@ -1,4 +1,5 @@
-//! Names to addresses, in this process: a statically linked C library cannot resolve them, and an image holds nothing but the agent.
+//! Names to addresses, in this process: a statically linked C library cannot resolve them, and an image holds nothing but the program.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
