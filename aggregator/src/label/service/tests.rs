@@ -29,7 +29,7 @@ fn line(who: &str, what: &str, detail: &str) -> (String, String, String) {
 #[tokio::test]
 async fn the_audit_log_names_the_caller_and_whom_he_claims_to_be() {
     let world = World::new().await;
-    let service = LabelService::new(world.shared.clone());
+    let service = LabelService::new(world.shared.clone(), tokio::sync::mpsc::channel(1).0);
     let of = |author: &str| Label { author: author.into(), ..label("web", (T0, T0 + 1_000), Kind::Scan, LabelSource::Operator) };
     let mallory = "system:serviceaccount:shop:mallory";
 
