@@ -27,6 +27,9 @@ const STOP: Duration = Duration::from_secs(20);
 /// The user that the agent runs as, everywhere.
 const AGENT_USER: u32 = 65532;
 
+/// A stage is up for minutes, and shows the signatures: the shipped model was made to bother few over days.
+const SIGNATURES: &str = "[detect]\nmodel = \"none\"\n";
+
 /// A session is a demonstration of minutes: it pages at once, and nobody's sleep is spent.
 const POLICY: &str = "[policy]\nobserve_days = 0\npages_per_week = 1000\ntickets_per_day = 1000\n";
 
@@ -73,7 +76,7 @@ impl Stage {
         fs::write(folder.path().join("identity.jsonl"), setting.identities)?;
         let config = format!(
             "cluster = {:?}\ndata_dir = {:?}\n[grpc]\nlisten = \"{grpc}\"\n[http]\nlisten = \"{http}\"\n\
-             [identity]\nfile = {:?}\n{POLICY}",
+             [identity]\nfile = {:?}\n{SIGNATURES}{POLICY}",
             setting.cluster,
             text(&data)?,
             text(&folder.path().join("identity.jsonl"))?,

@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
-use vedette_tests::{aggregator::Aggregator, checkout, cli, prerequisite};
+use vedette_tests::{
+    aggregator::{self, Aggregator},
+    checkout, cli, prerequisite,
+};
 
 /// The recording of the demonstration is always there.
 fn demonstration() -> PathBuf {
@@ -226,7 +229,9 @@ async fn several_nodes_are_played_side_by_side_or_one_of_them_alone() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let aggregator = Aggregator::start(folder.path()).unwrap();
+    // What the signatures tell of the demonstration is known.
+    let (grpc, http) = aggregator::configure(folder.path(), "[detect]\nmodel = \"none\"").unwrap();
+    let aggregator = Aggregator::start_configured(folder.path(), grpc, http).unwrap();
     let dir = folder.path().join("two-nodes");
     let made = std::process::Command::new(python)
         .arg(checkout::root().join("tests/python/two_nodes.py"))
