@@ -106,15 +106,16 @@ impl Store {
         let none = StoreError::NoAnswer { id: incident_id };
         let Some(incident) = row_id(incident_id) else { return Err(none) };
         let mut transaction = self.writer.begin().await.map_err(cannot(what))?;
-        let standing =
-            sqlx::query("SELECT id, answer, unix_ms FROM answers WHERE incident_id = ? AND undone_unix_ms = 0 ORDER BY id DESC LIMIT 2")
-                .bind(incident)
-                .fetch_all(&mut *transaction)
-                .await
-                .map_err(cannot(what))?;
+        let standing = sqlx::query(
+            "SELECT id, answer, unix_ms, label_id FROM answers WHERE incident_id = ? AND undone_unix_ms = 0 ORDER BY id DESC LIMIT 2",
+        )
+        .bind(incident)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(cannot(what))?;
         let word = |row: &SqliteRow| Answer::from_word(row.get(1)).unwrap_or(Answer::Unspecified);
         let Some(last) = standing.first() else { return Err(none) };
-        let (id, undone, answered_ms): (i64, Answer, i64) = (last.get(0), word(last), last.get(2));
+        let (id, undone, answered_ms, first_label): (i64, Answer, i64, i64) = (last.get(0), word(last), last.get(2), last.get(3));
         let answer = standing.get(1).map_or(Answer::Unspecified, word);
         let now = now_unix_ms();
         sqlx::query("UPDATE answers SET undone_unix_ms = ?, undone_by = ? WHERE id = ?")
@@ -129,13 +130,14 @@ impl Store {
                start_unix_ms, end_unix_ms, kind, affected, source, author, note, created_unix_ms, attributes, retracts)
              SELECT cluster, node, namespace, owner_kind, owner_name, container_name, pod_uid, container_id,
                start_unix_ms, end_unix_ms, kind, affected, source, ?1, 'answer taken back', ?2, '{}', id FROM labels l
-             WHERE l.retracts IS NULL AND l.created_unix_ms = ?3 AND json_extract(l.attributes, '$.incident') = ?4
+             WHERE l.retracts IS NULL AND ?5 > 0 AND l.id >= ?5 AND l.created_unix_ms = ?3 AND json_extract(l.attributes, '$.incident') = ?4
                AND NOT EXISTS (SELECT 1 FROM labels r WHERE r.retracts = l.id)",
         )
         .bind(author)
         .bind(now)
         .bind(answered_ms)
         .bind(incident_id.to_string())
+        .bind(first_label)
         .execute(&mut *transaction)
         .await
         .map_err(cannot(what))?;
