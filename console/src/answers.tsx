@@ -1,6 +1,7 @@
 // The four answers, and what was answered before.
 import { useEffect, useState } from "preact/hooks";
-import { labelApi, said } from "./api";
+import { labelApi, policyApi, said } from "./api";
+import { ExceptionDialog } from "./exception";
 import { ms, short, vis } from "./format";
 import { Answer } from "./gen/vedette/v1/label_pb";
 import type { Incident, RecordedAnswer } from "./gen/vedette/v1/query_pb";
@@ -29,6 +30,18 @@ export function Answers({ incident, answers, done }: Props) {
   const [author, setAuthor] = useState(viewer.author);
   const [error, setError] = useState("");
   const [told, setTold] = useState("");
+  const [excepting, except] = useState(false);
+
+  const undo = async () => {
+    setError("");
+    try {
+      const { undone, labelsRetracted, exception } = await policyApi.undoAnswer({ incidentId: incident.id, author });
+      setTold(`Took back ${answerWord(undone)}${labelsRetracted ? `, with ${labelsRetracted} labels` : ""}${exception ? `, and ended exception ${exception}` : ""}.`);
+      done();
+    } catch (problem) {
+      setError(said(problem));
+    }
+  };
 
   const give = async (answer: Answer) => {
     if (!viewer.mayAnswer) return setError(`The role ${viewer.role} may not answer: run \`vedette console --role operator\`.`);
@@ -47,6 +60,10 @@ export function Answers({ incident, answers, done }: Props) {
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || typing(event) || document.querySelector("dialog[open]")) return;
+      if (event.key === "x") {
+        event.preventDefault();
+        return except(true);
+      }
       const choice = CHOICES.find((one) => one.key === event.key);
       if (choice) {
         event.preventDefault();
@@ -64,7 +81,7 @@ export function Answers({ incident, answers, done }: Props) {
           {answers.map((one) => (
             <li key={String(one.id)}>
               <b>{answerWord(one.answer)}</b>
-              {one.kind ? ` (${kindWord(one.kind)})` : ""} by {short(one.author, 32)} <span class="dim"><Ago ms={ms(one.unixMs)} /></span>
+              {one.kind ? ` (${kindWord(one.kind)})` : ""}{one.undoneUnixMs > 0n && <span class="dim"> taken back</span>} by {short(one.author, 32)} <span class="dim"><Ago ms={ms(one.unixMs)} /></span>
               {one.note && <div>{vis(one.note)}</div>}
             </li>
           ))}
@@ -97,7 +114,26 @@ export function Answers({ incident, answers, done }: Props) {
         Your name
         <input value={author} maxLength={128} onInput={(event) => setAuthor(event.currentTarget.value)} />
       </label>
-      <div role="status">{told}</div>
+      <p class="buttons">
+        <button type="button" disabled={!viewer.mayAnswer} aria-keyshortcuts="x" onClick={() => except(true)}>
+          Make an exception <kbd>x</kbd>
+        </button>
+        {incident.answer !== Answer.UNSPECIFIED && (
+          <button type="button" disabled={!viewer.mayAnswer} onClick={undo}>
+            Take the answer back
+          </button>
+        )}
+      </p>
+      {excepting && (
+        <ExceptionDialog
+          incident={incident}
+          done={(added) => {
+            except(false);
+            if (added) setTold("The exception stands.");
+          }}
+        />
+      )}
+      <div role="status">{vis(told)}</div>
       <Trouble text={error} />
       {!viewer.mayAnswer && <p class="dim">The role {viewer.role} reads; answering takes the role operator.</p>}
     </Section>

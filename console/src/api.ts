@@ -3,6 +3,8 @@ import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { ConsoleService } from "./gen/vedette/v1/console_pb";
 import { LabelService } from "./gen/vedette/v1/label_pb";
+import { ModelService } from "./gen/vedette/v1/model_pb";
+import { PolicyService } from "./gen/vedette/v1/policy_pb";
 import { QueryService } from "./gen/vedette/v1/query_pb";
 import { KEY_HEADER, key } from "./session";
 
@@ -15,6 +17,8 @@ const transport = createGrpcWebTransport({ baseUrl: location.origin, interceptor
 
 export const consoleApi = createClient(ConsoleService, transport);
 export const queryApi = createClient(QueryService, transport);
+export const policyApi = createClient(PolicyService, transport);
+export const modelApi = createClient(ModelService, transport);
 export const labelApi = createClient(LabelService, transport);
 
 /** What went wrong, for people. */

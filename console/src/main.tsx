@@ -6,10 +6,12 @@ import { consoleApi, said } from "./api";
 import { span, vis } from "./format";
 import { Severity } from "./gen/vedette/v1/types_pb";
 import { live, useLive } from "./live";
+import { Budget } from "./pages/budget";
 import { ContainerPage } from "./pages/container";
 import { IncidentPage } from "./pages/incident";
 import { Incidents } from "./pages/incidents";
 import { Labels } from "./pages/labels";
+import { Models } from "./pages/models";
 import { NodePage } from "./pages/node";
 import { Overview } from "./pages/overview";
 import { Sql } from "./pages/sql";
@@ -26,6 +28,8 @@ const PAGES = [
   { page: "incidents", word: "Incidents", key: "i" },
   { page: "labels", word: "Labels", key: "l" },
   { page: "sql", word: "History", key: "h" },
+  { page: "budget", word: "Budget", key: "b" },
+  { page: "models", word: "Models", key: "m" },
 ] as const;
 
 function Page({ route }: { route: Route }) {
@@ -44,6 +48,10 @@ function Page({ route }: { route: Route }) {
       return <NodePage key={route.id} name={route.id} />;
     case "labels":
       return <Labels />;
+    case "budget":
+      return <Budget />;
+    case "models":
+      return <Models />;
     case "sql":
       return <Sql />;
     default:
@@ -95,9 +103,11 @@ const KEYS = [
   ["i", "incidents"],
   ["l", "labels"],
   ["h", "history (SQL)"],
+  ["b m", "budget, models"],
   ["/", "find"],
   ["j k", "next, previous incident or row; Enter opens it"],
   ["a e n u", "on an incident: attack, expected, nothing there, unsure"],
+  ["x", "on an incident: make an exception of it"],
   ["arrows", "on a chart: choose a range; Shift widens, Ctrl is finer, Enter labels it, Escape forgets it"],
   ["t", "light or dark"],
   ["?", "this"],

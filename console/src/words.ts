@@ -1,7 +1,9 @@
 // The contract's words for its enumerations, the same as in SQL and on the command line.
 import { Answer, LabelSource } from "./gen/vedette/v1/label_pb";
+import { ModelState } from "./gen/vedette/v1/model_pb";
+import { AlertState } from "./gen/vedette/v1/policy_pb";
 import { BaselineState, NodeState } from "./gen/vedette/v1/query_pb";
-import { CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, Origin, Severity } from "./gen/vedette/v1/types_pb";
+import { CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, Family, Kind, Origin, Severity, Withheld } from "./gen/vedette/v1/types_pb";
 
 /** CRASH_LOOP becomes crash_loop; the unspecified value is empty. */
 function word(names: Record<number, string>, value: number): string {
@@ -34,3 +36,6 @@ export const KINDS: Kind[] = [
   Kind.DISK_FILL,
   Kind.UNKNOWN,
 ];
+export const alertWord = (value: AlertState) => word(AlertState as never, value);
+export const withheldWord = (value: Withheld) => word(Withheld as never, value).replace("_", " ");
+export const modelWord = (value: ModelState) => word(ModelState as never, value);

@@ -5,7 +5,13 @@ use std::net::SocketAddr;
 use tonic::codegen::http::{HeaderMap, Method, StatusCode, header};
 
 /// Services that a browser may call: what reads, and what people say. The others are for programs.
-const SERVICES: [&str; 3] = ["/vedette.v1.QueryService/", "/vedette.v1.LabelService/", "/vedette.v1.ConsoleService/"];
+const SERVICES: [&str; 5] = [
+    "/vedette.v1.QueryService/",
+    "/vedette.v1.LabelService/",
+    "/vedette.v1.ConsoleService/",
+    "/vedette.v1.PolicyService/",
+    "/vedette.v1.ModelService/",
+];
 /// Largest request: ten thousand labels would be more, and no person makes these by hand.
 const MAX_REQUEST_BYTES: u64 = 1 << 20;
 

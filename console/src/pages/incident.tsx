@@ -12,7 +12,8 @@ import { useNow, usePoll } from "../poll";
 import { toContainer, toNode } from "../route";
 import { grouped, stretch, titled } from "../series";
 import { Table } from "../table";
-import { familyWord, kindWord, originWord } from "../words";
+import { Withheld } from "../gen/vedette/v1/types_pb";
+import { familyWord, kindWord, originWord, severityWord, withheldWord } from "../words";
 import { optional } from "./overview";
 
 export function IncidentPage({ id }: { id: string }) {
@@ -111,6 +112,11 @@ function Head({ incident }: { incident: Incident }) {
         <Fact name="possible kind">
           {kindWord(incident.kind)} {incident.attackTechniques.length > 0 && <span class="dim">ATT&CK {incident.attackTechniques.join(", ")}</span>}
         </Fact>
+        {incident.withheld !== Withheld.UNSPECIFIED && (
+          <Fact name="withheld">
+            a {severityWord(incident.askedSeverity)}, lowered: {withheldWord(incident.withheld)} <span class="dim">{short(incident.withheldBy, 40)}</span>
+          </Fact>
+        )}
         {originWord(incident.origin) !== "live" && <Fact name="origin">{originWord(incident.origin)}: never pages</Fact>}
       </Facts>
     </header>
