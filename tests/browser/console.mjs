@@ -77,11 +77,10 @@ async function pictures(name) {
 
 if (process.env.FLEET) {
   await step(`a fleet of ${process.env.FLEET} containers is on the overview within 2 s`, async () => {
-    await page.goto(CONSOLE_URL);
     const times = [];
-    // Other tests may have the processor for a moment: the best of three.
+    // Other tests may have the processor for a moment: the best of three. The first begins the session, too.
     while (times.length < 3 && !times.some((ms) => ms < 2_000)) {
-      await page.reload();
+      await (times.length ? page.reload() : page.goto(CONSOLE_URL));
       await page.locator("main table tbody tr").first().waitFor();
       times.push(await page.evaluate(() => performance.now()));
     }
