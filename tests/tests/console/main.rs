@@ -119,7 +119,8 @@ async fn a_person_finds_explains_answers_and_labels_an_attack() {
     let shop = Shop::new();
     let identities = folder.path().join("identity.jsonl");
     fs::write(&identities, shop.identities()).unwrap();
-    let more = format!("[identity]\nfile = {:?}", identities.display().to_string());
+    // The stated signatures: what they call this is known.
+    let more = format!("[identity]\nfile = {:?}\n[detect]\nmodel = \"none\"", identities.display().to_string());
     let (grpc, http) = aggregator::configure(folder.path(), &more).unwrap();
     let aggregator = Aggregator::start_configured(folder.path(), grpc, http).unwrap();
     let mut feed = Feed::open_on(aggregator.channel().await.unwrap(), &aggregator, shop.hello()).await.unwrap();
