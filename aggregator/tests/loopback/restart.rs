@@ -35,6 +35,7 @@ async fn until(query: &mut Query, dir: &std::path::Path, wanted: impl Fn(&[v1::I
 async fn impatient(dir: &std::path::Path) -> Aggregator {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = config(dir);
+    config.policy.observe_days = 0;
     config.detect.silence_start_grace_seconds = 2;
     config.detect.silence_ticket_seconds = 2;
     config.detect.silence_page_seconds = 4;

@@ -127,6 +127,9 @@ async fn every_method_refuses_strangers_garbage_and_giants_and_the_next_is_serve
             8 << 20
         } else if path.contains("LabelService") {
             16 << 20
+        } else if path.contains("ModelService") {
+            // A model's file, and what is said of it.
+            20 << 20
         } else {
             4 << 20
         };

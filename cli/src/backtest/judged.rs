@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn the_threshold_is_frozen_on_the_training_rows() {
         let train = histogram(&[(0.1, false), (0.2, false), (0.6, true), (0.7, true)]);
-        let test = histogram(&[(0.1, false), (0.65, false), (0.9, true), (0.5, true)]);
+        let test = histogram(&[(0.1, false), (0.65, false), (0.9, true), (0.3, true)]);
 
         let judged = Judged::of(&train, &test);
 
