@@ -81,7 +81,8 @@ if (process.env.FLEET) {
     // Other tests may have the processor for a moment: the best of three. The first begins the session, too.
     while (times.length < 3 && !times.some((ms) => ms < 2_000)) {
       await (times.length ? page.reload() : page.goto(CONSOLE_URL));
-      await page.locator("main table tbody tr").first().waitFor();
+      // The table of nodes may be there first.
+      await page.getByRole("table", { name: "workloads" }).locator("tbody tr").first().waitFor();
       times.push(await page.evaluate(() => performance.now()));
     }
     const took = Math.min(...times);
