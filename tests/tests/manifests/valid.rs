@@ -97,8 +97,9 @@ fn every_rendering_is_valid_for_old_and_current_clusters() {
         check_foreign(object);
     }
     let kinds: Vec<_> = foreign.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-    // The laboratory's overlay has the monitors once more.
-    assert_eq!(kinds, ["SecurityContextConstraints", "PodMonitor", "ServiceMonitor", "PodMonitor", "ServiceMonitor"]);
+    // The laboratory's overlay has the monitors and the rules once more.
+    let monitoring = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
+    assert_eq!(kinds, [&["SecurityContextConstraints"][..], &monitoring, &monitoring].concat());
 }
 
 #[test]
