@@ -1,3 +1,5 @@
+//! The audit log says who called, and whom he claimed to be.
+
 use std::sync::Arc;
 
 use vedette_proto::v1::label_service_server::LabelService as _;

@@ -1,3 +1,5 @@
+//! Models come, watch, serve and go, and what was done with them stays on record.
+
 use vedette_detect::Classifier;
 
 use super::*;
