@@ -65,7 +65,7 @@ impl Shop {
         fs::write(folder.join("identity.jsonl"), pods.collect::<Vec<_>>().join("\n")).unwrap();
         let identity = folder.join("identity.jsonl").display().to_string();
         let more = format!(
-            "[identity]\nfile = {identity:?}\n[detect]\nresolve_after_seconds = 5\nreopen_within_seconds = 0\nsilence_ticket_seconds = 900\nsilence_page_seconds = 900\n"
+            "[identity]\nfile = {identity:?}\n[detect]\nmodel = \"none\"\nresolve_after_seconds = 5\nreopen_within_seconds = 0\nsilence_ticket_seconds = 900\nsilence_page_seconds = 900\n"
         );
         let (grpc, http) = aggregator::configure(folder, &more).unwrap();
         let aggregator = Aggregator::start_configured(folder, grpc, http).unwrap();
