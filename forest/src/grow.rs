@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use crate::Table;
 
-    const CONFIG: Config = Config { trees: 1, max_depth: 12, min_leaf: 1, columns_per_split: 1, seed: 0 };
+    const CONFIG: Config = Config { trees: 1, max_depth: 12, min_leaf: 1, columns_per_split: 1, first_class_draws: 1, seed: 0 };
 
     /// The best split of the only column, of all rows once, by histogram and by sorting.
     fn both(rows: &[(f32, u8)], min_leaf: u32) -> [Option<(u8, f64, bool)>; 2] {

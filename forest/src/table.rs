@@ -148,11 +148,10 @@ impl Table {
     }
 }
 
-/// Draws samples in which every class has as many rows as any other, and within it every episode about as many.
+/// Draws samples in which every class has as many rows as any other, the first a multiple of them, and within it every episode about as many.
 pub(crate) struct Sampler {
-    /// Of each class that has rows: its episodes' rows.
-    classes: Vec<Vec<Vec<u32>>>,
-    per_class: usize,
+    /// Of each class that has rows: how many are drawn, and its episodes' rows.
+    classes: Vec<(usize, Vec<Vec<u32>>)>,
 }
 
 /// Rows of each class in a sample, at least: copies of few rows are better than a tree of few rows.
@@ -163,11 +162,11 @@ const LEAST_PER_CLASS: usize = 256;
 const MOST_PER_RARE: usize = 4;
 
 impl Sampler {
-    /// For a table.
+    /// For a table, whose class 0 is drawn so many times as often as each other one.
     ///
     /// # Errors
     /// [`TableError::OneClass`].
-    pub fn new(table: &Table) -> Result<Self, TableError> {
+    pub fn new(table: &Table, first_class_draws: usize) -> Result<Self, TableError> {
         let mut rows: BTreeMap<u8, BTreeMap<u32, Vec<u32>>> = BTreeMap::new();
         for (row, (&class, &episode)) in table.classes.iter().zip(&table.episodes).enumerate() {
             rows.entry(class).or_default().entry(episode).or_default().push(row as u32);
@@ -177,14 +176,15 @@ impl Sampler {
         }
         let smallest = rows.values().map(|episodes| episodes.values().map(Vec::len).sum()).min().unwrap_or(0);
         let per_class = (smallest * MOST_PER_RARE).min(table.len() / rows.len()).max(LEAST_PER_CLASS);
-        Ok(Self { classes: rows.into_values().map(|episodes| episodes.into_values().collect()).collect(), per_class })
+        let draws = |class: u8| per_class * if class == 0 { first_class_draws } else { 1 };
+        Ok(Self { classes: rows.into_iter().map(|(class, episodes)| (draws(class), episodes.into_values().collect())).collect() })
     }
 
     /// How often each row is in a sample, drawn with replacement.
     pub fn draw(&self, copies: &mut [u16], rng: &mut StdRng) {
         copies.fill(0);
-        for episodes in &self.classes {
-            for _ in 0..self.per_class {
+        for (draws, episodes) in &self.classes {
+            for _ in 0..*draws {
                 let rows = &episodes[rng.random_range(0..episodes.len())];
                 let copies = &mut copies[rows[rng.random_range(0..rows.len())] as usize];
                 *copies = copies.saturating_add(1);
@@ -207,11 +207,16 @@ mod tests {
         }
         let mut copies = vec![0; table.len()];
 
-        Sampler::new(&table).unwrap().draw(&mut copies, &mut StdRng::seed_from_u64(1));
+        Sampler::new(&table, 1).unwrap().draw(&mut copies, &mut StdRng::seed_from_u64(1));
 
         let sum = |rows: std::ops::Range<usize>| copies[rows].iter().map(|copies| usize::from(*copies)).sum::<usize>();
         assert_eq!((sum(0..8_000), sum(8_000..8_500)), (2_000, 2_000));
         assert!((900..1_100).contains(&sum(0..6_000)), "{}", sum(0..6_000));
+
+        Sampler::new(&table, 4).unwrap().draw(&mut copies, &mut StdRng::seed_from_u64(1));
+
+        let sum = |rows: std::ops::Range<usize>| copies[rows].iter().map(|copies| usize::from(*copies)).sum::<usize>();
+        assert_eq!((sum(0..8_000), sum(8_000..8_500)), (8_000, 2_000));
     }
 
     #[test]
@@ -219,7 +224,7 @@ mod tests {
         let mut table = Table::new(1, 2).unwrap();
         (0..2_000).for_each(|row| table.push(&[0.0], (row % 2) as u8, row / 100).unwrap());
 
-        assert_eq!(Sampler::new(&table).unwrap().per_class, 1_000);
+        assert!(Sampler::new(&table, 1).unwrap().classes.iter().all(|(draws, _)| *draws == 1_000));
     }
 
     #[test]
@@ -231,7 +236,7 @@ mod tests {
         assert_eq!(table.push(&[1.0, 1.0], 2, 0), Err(TableError::Class { row: 1, class: 2, classes: 2 }));
         assert_eq!(table.push(&[1.0, f32::INFINITY], 0, 0), Err(TableError::Infinite { row: 1, column: 1 }));
         assert_eq!(table.len(), 1);
-        assert_eq!(Sampler::new(&table).err(), Some(TableError::OneClass(1)));
+        assert_eq!(Sampler::new(&table, 1).err(), Some(TableError::OneClass(1)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::{Forest, Table, TableError, bins::Bins, grow::Grower, table::Sampler}
 
 /// Deepest trees: a tree's nodes are then named by 16 bits with room to spare.
 const MAX_DEPTH: u32 = 12;
+/// Most draws of the first class for one of another.
+const MAX_DRAWS: usize = 64;
 /// Most trees.
 const MAX_TREES: usize = 1_000;
 
@@ -23,15 +25,19 @@ pub struct Config {
     pub min_leaf: u32,
     /// Columns that a split chooses from.
     pub columns_per_split: usize,
+    /// How often class 0 is drawn for every time that another is: more than once where it is what is ordinary, and much more various than
+    /// any other.
+    pub first_class_draws: usize,
     /// All that is random comes from it.
     pub seed: u64,
 }
 
 impl Config {
-    /// What serves tables of so many columns: 100 trees of at most 12 splits, leaves of at least 5 rows, the square root of the columns a split.
+    /// What serves tables of so many columns: 100 trees of at most 12 splits, leaves of at least 5 rows, the square root of the columns a split,
+    /// every class drawn as often.
     #[must_use]
     pub fn of(columns: usize, seed: u64) -> Self {
-        Self { trees: 100, max_depth: MAX_DEPTH, min_leaf: 5, columns_per_split: columns.isqrt().max(1), seed }
+        Self { trees: 100, max_depth: MAX_DEPTH, min_leaf: 5, columns_per_split: columns.isqrt().max(1), first_class_draws: 1, seed }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -47,6 +53,9 @@ impl Config {
         }
         if self.columns_per_split == 0 {
             return bad("columns_per_split", 0, 1, crate::MAX_COLUMNS);
+        }
+        if !(1..=MAX_DRAWS).contains(&self.first_class_draws) {
+            return bad("first_class_draws", self.first_class_draws, 1, MAX_DRAWS);
         }
         Ok(())
     }
@@ -81,7 +90,7 @@ pub enum TrainError {
 /// [`TrainError`]: a value out of bounds, or fewer than two classes.
 pub fn train(table: &Table, config: &Config, grown: &(dyn Fn(usize) + Sync)) -> Result<Forest, TrainError> {
     config.check()?;
-    let sampler = Sampler::new(table)?;
+    let sampler = Sampler::new(table, config.first_class_draws)?;
     let bins = Bins::new(table);
     let done = AtomicUsize::new(0);
     let grower = || Grower::new(&bins, table.classes(), table.class_count(), config);

@@ -132,6 +132,7 @@ fn a_configuration_out_of_bounds_is_named() {
 
     assert_eq!(refused(Config { trees: 0, ..fine }), "trees is 0, must be between 1 and 1000");
     assert_eq!(refused(Config { max_depth: 13, ..fine }), "max_depth is 13, must be between 1 and 12");
+    assert_eq!(refused(Config { first_class_draws: 0, ..fine }), "first_class_draws is 0, must be between 1 and 64");
     let one = Table::new(COLUMNS, 2).unwrap();
     assert_eq!(train(&one, &fine, &|_| {}).unwrap_err().to_string(), "all 0 rows are of one class");
 }
