@@ -382,7 +382,7 @@ impl Pipeline {
     /// What the model that watches would have said of a row.
     fn watch(&self, key: u64, kind: v1::Kind) {
         let Some((shadow, tally)) = &self.shadow else { return };
-        let Some((_, seen)) = self.detector.window(SubjectKey(key)) else { return };
+        let Some((_, true, seen)) = self.detector.window(SubjectKey(key)) else { return };
         let (ticket_from, _) = shadow.thresholds();
         let (this, serving) = (shadow.opinion(&shadow.probabilities(&seen)).abnormal >= ticket_from, kind != v1::Kind::Normal);
         tally.asked.fetch_add(1, Ordering::Relaxed);

@@ -361,11 +361,12 @@ impl Detector {
         }))
     }
 
-    /// The window of a container that strays, and since when it does (event time, Unix milliseconds); `None` of one that does not.
+    /// The window of a container that strays, since when it does (event time, Unix milliseconds), and whether it did at the last row; `None`
+    /// of one that does not.
     #[must_use]
-    pub fn window(&self, key: SubjectKey) -> Option<(i64, Seen)> {
+    pub fn window(&self, key: SubjectKey) -> Option<(i64, bool, Seen)> {
         let window = self.fleet.containers.get(&key)?.window.as_deref()?;
-        Some((window.since_ms, window.seen()))
+        Some((window.since_ms, window.straying, window.seen()))
     }
 
     /// Sizes and counters.

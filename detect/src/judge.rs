@@ -103,8 +103,8 @@ pub fn judge(container: &mut Container, around: &mut Surroundings<'_>, unix_ms: 
 fn ask(container: &mut Container, around: &Surroundings<'_>, unix_ms: i64, fresh: &Fresh, classifier: &Classifier) -> Option<Suspicion> {
     (container.score, container.kind) = (0.0, Kind::Normal);
     let window = container.window.as_deref_mut().filter(|window| window::is_long_enough(window.length_s()))?;
-    let probabilities = classifier.probabilities(&window.seen());
-    window::hear(&mut window.said, &probabilities, fresh.seconds(Feature::CpuCores as usize));
+    let probabilities = window.straying.then(|| classifier.probabilities(&window.seen()));
+    window::hear(&mut window.said, probabilities.as_ref(), fresh.seconds(Feature::CpuCores as usize));
     let opinion = classifier.opinion(&window.said);
     let (ticket_from, page_from) = classifier.thresholds();
     let holds = opinion.abnormal >= ticket_from * t::HOLD_OF_TICKET;

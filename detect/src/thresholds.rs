@@ -90,6 +90,8 @@ pub const STRAYS_TAU_S: f32 = 60.0;
 pub const BURSTS_TAU_S: f32 = 120.0;
 /// Memory for what the classifier said: a single odd second opens nothing.
 pub const SAID_TAU_S: f32 = 4.0;
+/// How slowly that fades while a container is calm.
+pub const FADE_TAU_S: f32 = 60.0;
 /// A window of less says too little to be asked about.
 pub const LEAST_WINDOW_S: f32 = 2.0;
 /// An open incident is alive while the classifier says this share of what opens one.

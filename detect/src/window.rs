@@ -18,8 +18,8 @@ use crate::{
 const VALUES: usize = WIDTH + SIGNATURES.len();
 /// What is told of the window itself.
 const WHOLE: [&str; 6] = ["window_length", "window_strays", "window_bursts", "window_born", "window_cold", "neighbours_stray"];
-/// How many columns a window has: mean, most and spread of every value, and what is told of the whole.
-pub const COLUMNS: usize = 3 * VALUES + WHOLE.len();
+/// How many columns a window has: mean, most and spread of every value, its mean while the container strayed, and what is told of the whole.
+pub const COLUMNS: usize = 4 * VALUES + WHOLE.len();
 const _: () = assert!(COLUMNS <= vedette_forest::MAX_COLUMNS);
 
 /// A window as the classifier sees it; NaN is not known.
@@ -31,7 +31,7 @@ pub fn names() -> Vec<String> {
     let matches = SIGNATURES.iter().map(|signature| format!("matches_{}_{}", signature.kind.word(), signature.key.name()));
     let values: Vec<String> = vector::names().into_iter().chain(matches).collect();
     let of = |what: &str| values.iter().map(|value| format!("{value}_{what}")).collect::<Vec<_>>();
-    [of("mean"), of("most"), of("spread"), WHOLE.map(str::to_owned).to_vec()].concat()
+    [of("mean"), of("most"), of("spread"), of("strayed"), WHOLE.map(str::to_owned).to_vec()].concat()
 }
 
 /// Running statistics of one value.
@@ -72,11 +72,14 @@ pub(crate) struct Window {
     born: bool,
     /// Its workload's baseline did not serve at the last row.
     cold: bool,
-    straying: bool,
+    /// It did at the last row.
+    pub straying: bool,
     strays: Moments,
     bursts: f32,
     neighbours: f32,
     values: [Moments; VALUES],
+    /// The same of nothing but the rows that strayed: what goes on and off is then as plain as what goes on.
+    strayed: [Moments; VALUES],
     /// What the classifier said of each class, smoothed.
     pub said: [f32; MAX_CLASSES],
     /// Since when it has said mostly so; 0: it does not.
@@ -110,6 +113,7 @@ impl Window {
             bursts: 0.0,
             neighbours: 0.0,
             values: [Moments::default(); VALUES],
+            strayed: [Moments::default(); VALUES],
             said: [0.0; MAX_CLASSES],
             rising_ms: 0,
         })
@@ -126,8 +130,10 @@ impl Window {
         let window = container.window.get_or_insert_with(|| Self::new(unix_ms, cold));
         let seconds = ((unix_ms - window.last_ms) as f32 / 1e3).clamp(0.05, t::COLD_SAMPLE_S);
         let (keep, fall) = ((-seconds / t::WINDOW_TAU_S).exp(), 1.0 - (-seconds / t::MOST_TAU_S).exp());
-        for (moments, &x) in window.values.iter_mut().zip(vector.iter().chain(&persistence)) {
-            moments.take(x, seconds, keep, fall);
+        let rows = || vector.iter().chain(&persistence);
+        window.values.iter_mut().zip(rows()).for_each(|(moments, &x)| moments.take(x, seconds, keep, fall));
+        if strays {
+            window.strayed.iter_mut().zip(rows()).for_each(|(moments, &x)| moments.take(x, seconds, keep, fall));
         }
         window.strays.take(f32::from(u8::from(strays)), seconds, (-seconds / t::STRAYS_TAU_S).exp(), fall);
         window.bursts *= (-seconds / t::BURSTS_TAU_S).exp();
@@ -153,19 +159,28 @@ impl Window {
             seen[VALUES + place] = moments.most;
             seen[2 * VALUES + place] = (moments.squares / moments.weight).max(0.0).sqrt();
         }
+        for (place, moments) in self.strayed.iter().enumerate().filter(|(_, moments)| moments.weight > 0.0) {
+            seen[3 * VALUES + place] = moments.mean;
+        }
         let flag = |is: bool| f32::from(u8::from(is));
         // A minute is long: longer is no other thing.
         let length = (self.length_s() / 60.0).min(1.0);
         let whole = [length, self.strays.mean, self.bursts, flag(self.born), flag(self.cold), self.neighbours];
-        seen[3 * VALUES..].copy_from_slice(&whole);
+        seen[4 * VALUES..].copy_from_slice(&whole);
         seen
     }
 }
 
-/// Takes in what a classifier says of a window now, which stands for so many seconds.
-pub fn hear(said: &mut [f32; MAX_CLASSES], probabilities: &[f32; MAX_CLASSES], seconds: f32) {
-    let weight = 1.0 - (-seconds.min(t::WARM_SAMPLE_S) / t::SAID_TAU_S).exp();
-    said.iter_mut().zip(probabilities).for_each(|(said, now)| *said += (now - *said) * weight);
+/// Takes in what a classifier says of a window now, which stands for so many seconds. Nobody is asked about calm (`None`): what was said fades.
+pub fn hear(said: &mut [f32; MAX_CLASSES], probabilities: Option<&[f32; MAX_CLASSES]>, seconds: f32) {
+    let seconds = seconds.min(t::WARM_SAMPLE_S);
+    match probabilities {
+        Some(probabilities) => {
+            let weight = 1.0 - (-seconds / t::SAID_TAU_S).exp();
+            said.iter_mut().zip(probabilities).for_each(|(said, now)| *said += (now - *said) * weight);
+        }
+        None => said.iter_mut().for_each(|said| *said *= (-seconds / t::FADE_TAU_S).exp()),
+    }
 }
 
 /// Whether a window of so many seconds is long enough to be asked about.
@@ -225,6 +240,33 @@ mod tests {
         let seen = container.window.unwrap().seen();
         let [mean, most, spread] = [seen[0], seen[VALUES], seen[2 * VALUES]];
         assert!((mean - 2.0).abs() < 0.1 && (most - 3.0).abs() < 0.1 && (spread - 1.0).abs() < 0.1, "{mean} {most} {spread}");
+    }
+
+    #[test]
+    fn what_goes_on_and_off_is_as_plain_as_what_goes_on() {
+        let mut container = container();
+
+        for second in 0..120 {
+            let on = second % 20 < 2;
+            follow(&mut container, second * 1_000, if on { 3.0 } else { 0.0 }, on);
+        }
+
+        let seen = container.window.unwrap().seen();
+        assert!(seen[0] < 1.0 && (seen[3 * VALUES] - 3.0).abs() < 1e-3, "{} {}", seen[0], seen[3 * VALUES]);
+    }
+
+    #[test]
+    fn a_pause_takes_little_from_what_was_said() {
+        let mut said = [0.0; MAX_CLASSES];
+        let mut sure = said;
+        sure[1] = 1.0;
+
+        for second in 0..60 {
+            hear(&mut said, (second % 20 < 2).then_some(&sure), 1.0);
+        }
+
+        // Half a minute and three bursts of two seconds: more than one burst could say.
+        assert!((0.5..0.7).contains(&said[1]), "{}", said[1]);
     }
 
     #[test]

@@ -108,9 +108,18 @@ impl Model {
 
     /// Fits the curves to rows that no tree has seen: every episode weighs the same.
     pub fn calibrate(&mut self, unseen: &Table) {
-        let classes = self.forest.classes();
-        let mut shares = vec![0.0; unseen.len() * classes];
+        let mut shares = vec![0.0; unseen.len() * self.forest.classes()];
         self.forest.score(unseen.values(), &mut shares);
+        self.calibrate_by(unseen, &shares);
+    }
+
+    /// The same by what other forests of its sort said of rows that they had not seen: `shares` holds those of each row, one after the other.
+    ///
+    /// # Panics
+    /// Where `shares` are not those of as many rows.
+    pub fn calibrate_by(&mut self, unseen: &Table, shares: &[f32]) {
+        let classes = self.forest.classes();
+        assert_eq!(shares.len(), unseen.len() * classes, "a share of every class for each row");
         let weights = unseen.episode_weights();
         for (class, curve) in self.description.curves.iter_mut().enumerate() {
             let rows = shares.chunks_exact(classes).zip(unseen.classes()).zip(&weights);

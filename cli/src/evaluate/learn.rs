@@ -9,7 +9,7 @@ use vedette_detect::{
     Classifier, PAGE_FROM, TICKET_FROM,
     window::{self, COLUMNS},
 };
-use vedette_forest::{Config, Curve, Description, MAX_CLASSES, Model, Table, train};
+use vedette_forest::{Config, Curve, Description, Forest, MAX_CLASSES, Model, Table, train};
 use vedette_proto::v1::Kind;
 
 use super::{
@@ -17,7 +17,6 @@ use super::{
     play::Windowed,
     truth::{Episode, Place, Role, Was},
 };
-use crate::recording::Set;
 
 /// The classes, in the order of a model's.
 pub const CLASSES: [Kind; 10] = [
@@ -38,9 +37,13 @@ const UNKNOWN_BELOW: f32 = 0.4;
 const PARTS: u64 = 5;
 /// Trees: windows are few, and a hundred trees more cost a ticket's delay of nothing.
 const TREES: usize = 200;
-/// Share of look-alikes and placebos of CAL that may open a ticket; of unseen ones it should be a tenth.
+/// How often ordinary work is drawn for every time that an attack's kind is: it is the more various, and a mistake about it costs somebody's time.
+const NORMAL_DRAWS: usize = 4;
+/// Parts of the sessions, of each of which a forest of the others is asked.
+const FOLDS: usize = 5;
+/// Share of look-alikes and placebos that may open a ticket; of unseen ones it should be a tenth.
 const BAITS_TOLD: f64 = 0.08;
-/// Share of the workloads of CAL that may open one though they do nothing but their work.
+/// Share of the workloads that may open one though they do nothing but their work.
 const ORDINARY_TOLD: f64 = 0.03;
 /// Beyond the highest that must stay quiet.
 const ABOVE: f32 = 0.005;
@@ -111,26 +114,29 @@ fn hash(what: impl Hash) -> u64 {
 /// Whether may be learnt what a workload of a session did at an instant.
 type May<'a> = dyn Fn(usize, &Place, i64) -> bool + 'a;
 
-/// A model of what may be learnt from: trees of DEV, probabilities and thresholds of CAL.
+/// A forest, and the sessions of which it says what it does of strangers: it did not learn from them.
+struct Fold {
+    forest: Forest,
+    asked: Vec<usize>,
+}
+
+/// A model of what may be learnt from: trees of all sessions; probabilities and thresholds from what forests say of sessions that they do not
+/// know.
+///
+/// Source: M. Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions", JRSS B 36 (1974).
 pub fn model(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<Model> {
-    let table = |set: Set| -> anyhow::Result<Table> {
-        let mut table = Table::new(COLUMNS, CLASSES.len())?;
-        for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == set) {
-            let places = &session.played.places;
-            let lessons = session.played.windows.iter().filter(|window| window.counts);
-            for window in lessons.filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
-                if let Some((class, episode)) = class_of(number, window) {
-                    table.push(&window.seen[..], class, episode)?;
-                }
-            }
-        }
-        Ok(table)
-    };
-    let (seen, unseen) = (table(Set::Dev)?, table(Set::Cal)?);
-    if unseen.is_empty() {
-        bail!("no windows of the set CAL: thresholds cannot be chosen by what was learnt from");
+    let forest = grown(sessions, &|_| true, seed, may)?.context("no windows: there is nothing to learn from")?;
+    let folds = folds(sessions, seed, may)?;
+    let (mut unseen, mut shares) = (Table::new(COLUMNS, CLASSES.len())?, Vec::new());
+    for fold in &folds {
+        let before = unseen.len();
+        lessons(sessions, &|number| fold.asked.contains(&number), may, &mut unseen)?;
+        shares.resize(unseen.len() * CLASSES.len(), 0.0);
+        fold.forest.score(&unseen.values()[before * COLUMNS..], &mut shares[before * CLASSES.len()..]);
     }
-    let forest = train(&seen, &Config { trees: TREES, ..Config::of(COLUMNS, seed) }, &|_| {})?;
+    if unseen.is_empty() {
+        bail!("one session alone: thresholds cannot be chosen by what was learnt from");
+    }
     let thresholds =
         |ticket: f32, page: f32| [(TICKET_FROM, ticket), (PAGE_FROM, page)].map(|(key, value)| (key.to_owned(), value.to_string()));
     let description = Description {
@@ -141,14 +147,56 @@ pub fn model(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<M
         card: thresholds(1.0, 1.0).into(),
     };
     let mut model = Model::new(description, forest)?;
-    model.calibrate(&unseen);
-    let peaks = peaks(sessions, &Classifier::new(model.clone())?, may);
-    let (ticket, page) = chosen(peaks);
+    model.calibrate_by(&unseen, &shares);
     let mut description = model.description().clone();
+    let mut peaks = Peaks::default();
+    for fold in folds {
+        let classifier = Classifier::new(Model::new(description.clone(), fold.forest)?)?;
+        peaks.hear(sessions, &fold.asked, &classifier, may);
+    }
+    let (ticket, page) = chosen(peaks);
     description.card = thresholds(ticket, page).into();
-    let sum = |table: &Table| table.len().to_string();
-    description.card.extend([("windows_learnt".to_owned(), sum(&seen)), ("windows_calibrated".to_owned(), sum(&unseen))]);
+    description.card.insert("windows_learnt".to_owned(), unseen.len().to_string());
     Model::new(description, model.forest().clone()).context("a model with thresholds")
+}
+
+/// Forests that lack a part of the sessions each.
+fn folds(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<Vec<Fold>> {
+    let teaches = |number: usize| {
+        let played = &sessions[number].played;
+        played.windows.iter().any(|window| window.counts && may(number, &played.places[window.place as usize], window.unix_ms))
+    };
+    let teachers: Vec<usize> = (0..sessions.len()).filter(|&number| teaches(number)).collect();
+    let mut folds = Vec::new();
+    for fold in 0..FOLDS.min(teachers.len()) {
+        let asked: Vec<usize> = teachers.iter().copied().skip(fold).step_by(FOLDS).collect();
+        if let Some(forest) = grown(sessions, &|number| !asked.contains(&number), seed, may)? {
+            folds.push(Fold { forest, asked });
+        }
+    }
+    Ok(folds)
+}
+
+/// A forest of some sessions; `None` where these teach nothing.
+fn grown(sessions: &[Session], of: &dyn Fn(usize) -> bool, seed: u64, may: &May<'_>) -> anyhow::Result<Option<Forest>> {
+    let mut table = Table::new(COLUMNS, CLASSES.len())?;
+    lessons(sessions, of, may, &mut table)?;
+    let config = Config { trees: TREES, first_class_draws: NORMAL_DRAWS, ..Config::of(COLUMNS, seed) };
+    (!table.is_empty()).then(|| train(&table, &config, &|_| {})).transpose().context("training")
+}
+
+/// Adds what sessions teach to a table.
+fn lessons(sessions: &[Session], of: &dyn Fn(usize) -> bool, may: &May<'_>, table: &mut Table) -> anyhow::Result<()> {
+    for (number, session) in sessions.iter().enumerate().filter(|(number, _)| of(*number)) {
+        let played = &session.played;
+        let lessons = played.windows.iter().filter(|window| window.counts);
+        for window in lessons.filter(|window| may(number, &played.places[window.place as usize], window.unix_ms)) {
+            if let Some((class, episode)) = class_of(number, window) {
+                table.push(&window.seen[..], class, episode)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a window teaches: its class, and which windows are of one episode with it. Ordinary work of a workload is one episode.
@@ -170,39 +218,41 @@ struct Peaks {
     ordinary: Vec<f32>,
 }
 
-/// Says of CAL what the classifier would have said in service, tick by tick.
-fn peaks(sessions: &[Session], classifier: &Classifier, may: &May<'_>) -> Peaks {
-    let mut peaks = Peaks::default();
-    for (number, session) in sessions.iter().enumerate().filter(|(_, session)| session.set == Set::Cal) {
-        let (mut baits, mut ordinary) = (BTreeMap::<u32, f32>::new(), BTreeMap::<u32, f32>::new());
-        let mut said: HashMap<(u64, i64), [f32; MAX_CLASSES]> = HashMap::new();
-        let places = &session.played.places;
-        for window in session.played.windows.iter().filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
-            if !window::is_long_enough((window.unix_ms - window.since_unix_ms) as f32 / 1e3) {
-                continue;
+impl Peaks {
+    /// Takes in what a classifier would have said of sessions in service, tick by tick.
+    fn hear(&mut self, sessions: &[Session], asked: &[usize], classifier: &Classifier, may: &May<'_>) {
+        for &number in asked {
+            let session = &sessions[number];
+            let (mut baits, mut ordinary) = (BTreeMap::<u32, f32>::new(), BTreeMap::<u32, f32>::new());
+            let mut said: HashMap<(u64, i64), [f32; MAX_CLASSES]> = HashMap::new();
+            let places = &session.played.places;
+            for window in session.played.windows.iter().filter(|window| may(number, &places[window.place as usize], window.unix_ms)) {
+                if !window::is_long_enough((window.unix_ms - window.since_unix_ms) as f32 / 1e3) {
+                    continue;
+                }
+                let said = said.entry((window.container, window.since_unix_ms)).or_insert([0.0; MAX_CLASSES]);
+                let probabilities = window.strays.then(|| classifier.probabilities(&window.seen));
+                window::hear(said, probabilities.as_ref(), window.seconds);
+                if window.was != Was::Normal || window.after {
+                    continue;
+                }
+                let of = match window.episode {
+                    Some(episode) => baits.entry(episode).or_default(),
+                    None => ordinary.entry(window.place).or_default(),
+                };
+                *of = of.max(classifier.opinion(said).abnormal);
             }
-            let said = said.entry((window.container, window.since_unix_ms)).or_insert([0.0; MAX_CLASSES]);
-            window::hear(said, &classifier.probabilities(&window.seen), window.seconds);
-            if window.was != Was::Normal || window.after {
-                continue;
-            }
-            let of = match window.episode {
-                Some(episode) => baits.entry(episode).or_default(),
-                None => ordinary.entry(window.place).or_default(),
+            // Those that never strayed are as quiet as can be, and count.
+            let of_part = |episode: &&Episode| {
+                episode.role != Role::Attack && episode.workloads.first().is_some_and(|place| may(number, place, episode.onset_unix_ms))
             };
-            *of = of.max(classifier.opinion(said).abnormal);
+            let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
+            self.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
+            let from_unix_ms = session.recorded.manifest.started_unix_ms;
+            let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
+            self.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
         }
-        // Those that never strayed are as quiet as can be, and count.
-        let of_part = |episode: &&Episode| {
-            episode.role != Role::Attack && episode.workloads.first().is_some_and(|place| may(number, place, episode.onset_unix_ms))
-        };
-        let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
-        peaks.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
-        let from_unix_ms = session.recorded.manifest.started_unix_ms;
-        let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
-        peaks.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
     }
-    peaks
 }
 
 /// From which probability on a ticket opens, and a page: as low as the shares allow that may be bothered, and for a page nobody.

@@ -71,6 +71,8 @@ pub struct Windowed {
     pub after: bool,
     /// Far enough from the last one to be learnt from.
     pub counts: bool,
+    /// It strays now.
+    pub strays: bool,
     /// What the classifier sees.
     pub seen: Box<Seen>,
 }
@@ -137,7 +139,7 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config, classifier: Opt
                     z,
                 });
                 if classifier.is_none()
-                    && let Some((since_unix_ms, seen)) = detector.window(key(*reference))
+                    && let Some((since_unix_ms, strays, seen)) = detector.window(key(*reference))
                 {
                     let onset_ms = episode.and_then(|episode| truth.episodes.get(episode as usize)).map(|episode| episode.onset_unix_ms);
                     let (after, counts) = watch.take(key(*reference), tick.unix_ms, since_unix_ms, onset_ms, was);
@@ -151,6 +153,7 @@ pub fn play(recorded: &Recorded, truth: &Truth, config: &Config, classifier: Opt
                         episode,
                         after,
                         counts,
+                        strays,
                         seen: Box::new(seen),
                     });
                 }
