@@ -246,12 +246,14 @@ Examples:
     Record(RecordArgs),
     /// Play recordings through the detector, and print what it finds, what it misses and whom it bothers
     #[command(after_help = "\
-Needs no aggregator. docs/evaluation.md says how events are counted.
+Needs no aggregator. docs/evaluation.md says how events are counted. With --model and --against two models are compared on recordings that
+neither was made with, and the exit code says whether the first may take the second's place (0) or not (1).
 
 Examples:
   vedette evaluate --recordings recordings
   vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
-  vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
+  vedette evaluate -o json | jq '.[] | select(.target != \"\")'
+  vedette evaluate --recordings others --model kind.vdtm --against shipped --comparison-out comparison.json")]
     Evaluate(EvaluateArgs),
     /// See and choose the kind classifiers that an aggregator has
     #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! `vedette evaluate`: what the detector finds in recordings, what it misses, whom it bothers, and how sure that is.
 
+mod compare;
 mod events;
 mod figures;
 mod learn;
@@ -20,6 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vedette_detect::{Classifier, Config};
 use vedette_forest::Model;
 
+use self::compare::PairArgs;
 use self::events::{About, Outcome};
 use self::figures::{Figure, Recall, Way};
 pub(crate) use self::figures::{Session, Sum};
@@ -44,7 +46,7 @@ pub struct EvaluateArgs {
     /// What the kind classifier is asked about is kept apart from what it learns from by this
     #[arg(long, value_name = "SPLIT", value_enum, default_value = "session")]
     split: Split,
-    /// All that is random in training comes from it
+    /// All that is random in training and in resampling comes from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Write all figures to this file too, as a JSON list
@@ -53,6 +55,8 @@ pub struct EvaluateArgs {
     /// Write a page with pictures to this file too; it needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    pair: PairArgs,
 }
 
 /// Which recordings.
@@ -86,6 +90,9 @@ impl Which {
 
 /// Evaluates the detector, and prints what came of it.
 pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
+    if args.pair.model.is_some() {
+        return compare::run(&args.pair, &find(&args.recordings)?, args.set, args.seed, output);
+    }
     let mut sessions = sessions(&find(&args.recordings)?)?;
     let chosen: Vec<usize> = (0..sessions.len()).filter(|&place| args.set.holds(sessions[place].set)).collect();
     if chosen.is_empty() {

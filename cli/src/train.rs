@@ -10,12 +10,13 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use vedette_detect::promotion::{DIGEST_DIGITS, SESSION_DIGESTS, SESSIONS_CALIBRATED, SESSIONS_LEARNT};
 use vedette_forest::Model;
 
-use crate::evaluate::{self, Sum, percent};
+use crate::evaluate::{self, Session, Sum, percent};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::recording::{Set, find};
+use crate::recording::{OBSERVATIONS, Set, find};
 
 /// Flags of `vedette train`.
 #[derive(Clone, Debug, Args)]
@@ -47,8 +48,13 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> anyhow::Result<Exit> {
         names.join(" ")
     };
     description.card.extend(
-        [("sessions_learnt", names(Set::Dev)), ("sessions_calibrated", names(Set::Cal)), ("seed", args.seed.to_string())]
-            .map(|(key, value)| (key.to_owned(), value)),
+        [
+            (SESSIONS_LEARNT, names(Set::Dev)),
+            (SESSIONS_CALIBRATED, names(Set::Cal)),
+            (SESSION_DIGESTS, digests(&sessions)),
+            ("seed", args.seed.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
     );
     let model = Model::new(description, model.forest().clone())?;
     let bytes = model.to_bytes(&key);
@@ -61,6 +67,13 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> anyhow::Result<Exit> {
     }
     output.line(&format!("{} has {} bytes; the public key is in {}", args.out.display(), bytes.len(), public.display()))?;
     Ok(Exit::Ok)
+}
+
+/// The beginnings of the digests of what was learnt from: by another name it is known, too.
+fn digests(sessions: &[Session]) -> String {
+    let files = sessions.iter().filter(|session| session.set != Set::Demo).filter_map(|one| one.recorded.manifest.files.get(OBSERVATIONS));
+    let digests: Vec<&str> = files.filter_map(|file| file.sha256.get(..DIGEST_DIGITS)).collect();
+    digests.join(" ")
 }
 
 /// What the model's card says of it: each session's figures are by a model that did not know the session.
