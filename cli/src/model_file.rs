@@ -5,8 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vedette_detect::Classifier;
+use vedette_proto::v1::GetModelRequest;
 
-use crate::exit::Stop;
+use crate::client::Client;
+use crate::escape::escaped;
+use crate::exit::{Exit, Stop};
+use crate::progress::waiting;
 
 /// A file of a model with the key that signed it.
 pub struct ModelFile {
@@ -52,6 +56,20 @@ pub fn classifier(name: &Path) -> Result<Classifier, Stop> {
         return Classifier::shipped().map_err(|error| Stop::usage(format!("the shipped model: {error}")));
     }
     ModelFile::read(name, None)?.classifier()
+}
+
+/// A model that an aggregator has: by its id, a beginning of it, or what it does (`serving`, `shadow`, `shipped`).
+pub async fn of_aggregator(client: &mut Client, name: &str) -> Result<Classifier, Stop> {
+    let request = GetModelRequest { id: name.to_owned(), with_file: true };
+    let answer = waiting("asking for the model", client.model.get_model(request)).await.map_err(Stop::from)?.into_inner();
+    let id = answer.model.map_or_else(|| name.to_owned(), |model| model.id);
+    let broken = |why: String| Stop::new(Exit::Failure, format!("the model {} that the aggregator sent: {why}", escaped(&id)));
+    let public_key = <[u8; 32]>::try_from(answer.public_key).map_err(|key| broken(format!("its key has {} bytes, not 32", key.len())))?;
+    let classifier = Classifier::from_bytes(&answer.file, &[public_key]).map_err(|error| broken(error.to_string()))?;
+    match classifier.name() == id {
+        true => Ok(classifier),
+        false => Err(broken(format!("its file is of {}", classifier.name()))),
+    }
 }
 
 fn with_pub(file: &Path) -> PathBuf {

@@ -40,9 +40,10 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let key = key(&key_path(args.key.as_deref())?)?;
     let sessions = evaluate::sessions(&find(&args.recordings)?)?;
     let model = evaluate::trained(&sessions, args.seed)?;
-    let held_out = evaluate::held_out(&sessions, args.seed)?;
+    let (held_out, pictures) = evaluate::held_out(&sessions, args.seed)?;
     let mut description = model.description().clone();
     description.card.extend(figures(&held_out));
+    description.card.extend(pictures);
     let names = |set: Set| {
         let names: Vec<&str> = sessions.iter().filter(|session| session.set == set).map(|session| session.name.as_str()).collect();
         names.join(" ")

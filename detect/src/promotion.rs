@@ -109,7 +109,7 @@ fn recall(kind: &KindComparison) -> Condition {
     let points = |share: f64| format!("{:+.1}", share * 100.0);
     let words = format!(
         "{}: {told_by_model} of {attacks} attacks told, {told_by_against} of the model in service; {} to {} points, {} at the worst allowed",
-        Kind::from_word(name).map_or("a kind that is none", |kind| kind.word()),
+        Kind::from_word(name).map_or("a kind that is none", Kind::word),
         points(*lower),
         points(*upper),
         points(-MARGIN),

@@ -247,7 +247,7 @@ impl Registry {
     pub async fn promote(
         &self,
         name: &str,
-        comparison: Option<ModelComparison>,
+        mut comparison: Option<ModelComparison>,
         forced: Option<String>,
         who: &str,
     ) -> Result<Model, ModelError> {
@@ -256,7 +256,6 @@ impl Registry {
         if model.state() == ModelState::Serving {
             return Ok(model);
         }
-        let mut comparison = comparison;
         if forced.is_none() {
             let conditions = self.granted(&model, comparison.as_ref())?;
             // On record is what was checked here.

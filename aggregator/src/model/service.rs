@@ -40,16 +40,19 @@ impl ModelService {
 
 /// Nobody writes more than this into the database.
 fn checked(given: &ModelComparison) -> Result<(), Status> {
+    let ModelComparison { conditions, session_names, kinds, model, against, .. } = given;
     let lists = [
-        ("comparison.conditions", given.conditions.len(), MAX_CONDITIONS, given.conditions.iter().map(String::len).max(), MAX_CONDITION),
-        ("comparison.session_names", given.session_names.len(), MAX_SESSIONS, given.session_names.iter().map(String::len).max(), MAX_NAME),
-        ("comparison.kinds", given.kinds.len(), MAX_CONDITIONS, given.kinds.iter().map(|kind| kind.kind.len()).max(), MAX_NAME),
-        ("comparison.model, against", 0, 0, Some(given.model.len().max(given.against.len())), MAX_NAME),
+        ("comparison.conditions", conditions.len(), MAX_CONDITIONS, conditions.iter().map(String::len).max(), MAX_CONDITION),
+        ("comparison.session_names", session_names.len(), MAX_SESSIONS, session_names.iter().map(String::len).max(), MAX_NAME),
+        ("comparison.kinds", kinds.len(), MAX_CONDITIONS, kinds.iter().map(|kind| kind.kind.len()).max(), MAX_NAME),
     ];
     for (field, found, most, longest, most_bytes) in lists {
         if found > most || longest.is_some_and(|longest| longest > most_bytes) {
             return Err(check::invalid(field, format!("at most {most} of {most_bytes} bytes each")));
         }
+    }
+    if model.len().max(against.len()) > MAX_NAME {
+        return Err(check::invalid("comparison", format!("model and against are ids of at most {MAX_NAME} bytes")));
     }
     Ok(())
 }

@@ -188,7 +188,7 @@ fn compared(trials: &[Trial], models: &Pair<Arc<Classifier>>, resamplings: u32, 
     let kinds: BTreeSet<Kind> = trials.iter().flat_map(|trial| trial.kinds.keys().copied()).collect();
     let of_kind = |kind: Kind| {
         let of = |trial: &Trial| trial.kinds.get(&kind).copied().unwrap_or_default();
-        let sum = |part: fn((u32, Pair<u32>)) -> u32| trials.iter().map(|trial| part(of(trial))).sum();
+        let sum = |part: fn((u32, Pair<u32>)) -> u32| trials.iter().map(|trial| part(of(trial))).sum::<u32>();
         let Difference { of: shares, lower, upper } = difference(trials, resamplings, seed, &|trial| {
             let (attacks, told) = of(trial);
             (f64::from(attacks), told.map(f64::from))

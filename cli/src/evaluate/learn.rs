@@ -55,7 +55,7 @@ pub enum Split {
     Session,
     /// Workloads: what is asked about was another program
     Workload,
-    /// Time: the first half of every session against its second
+    /// Time: the first half of every session against its second; of history, its first half against its second
     Time,
     /// Windows at random: flatters, for neighbours of every window were learnt from
     Random,
@@ -86,6 +86,7 @@ impl Split {
     /// Whether a model of a part may learn what a workload of a session did at an instant.
     pub fn may_learn(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
+            _ if unix_ms < session.from_unix_ms => false,
             Self::Random => hash((number, place, unix_ms)) % PARTS != part,
             _ => !self.asks(part, number, session, place, unix_ms),
         }
@@ -94,6 +95,7 @@ impl Split {
     /// Whether it is asked about a workload of a session at an instant.
     pub fn asks(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
+            _ if unix_ms < session.from_unix_ms => false,
             Self::Session => number as u64 == part,
             Self::Workload => hash(place) % PARTS == part,
             Self::Time => u64::from(unix_ms >= session.middle_unix_ms) == part,
@@ -198,7 +200,7 @@ fn peaks(sessions: &[Session], classifier: &Classifier, may: &May<'_>) -> Peaks 
         };
         let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
         peaks.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
-        let from_unix_ms = session.recorded.manifest.started_unix_ms;
+        let from_unix_ms = session.recorded.manifest.started_unix_ms.max(session.from_unix_ms);
         let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
         peaks.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
     }
