@@ -121,7 +121,8 @@ fn recall(kind: &KindComparison) -> Condition {
 fn unseen(comparison: &ModelComparison, classes: &[String]) -> Option<Condition> {
     let tried: BTreeSet<&str> = comparison.kinds.iter().filter(|kind| kind.attacks > 0).map(|kind| kind.kind.as_str()).collect();
     // Failures are counted: no model finds them, so none can lose them.
-    let lost = |class: &&String| ![Kind::Normal.word(), Kind::CrashLoop.word()].contains(&class.as_str()) && !tried.contains(class.as_str());
+    let lost =
+        |class: &&String| ![Kind::Normal.word(), Kind::CrashLoop.word()].contains(&class.as_str()) && !tried.contains(class.as_str());
     let missing: Vec<&str> = classes.iter().filter(lost).map(String::as_str).collect();
     (!missing.is_empty()).then(|| Condition::new(false, format!("no attack in these sessions was {}", missing.join(", "))))
 }
@@ -133,15 +134,7 @@ mod tests {
     use super::*;
 
     fn kind(word: &str, attacks: u32, model: u32, against: u32, lower: f64) -> KindComparison {
-        KindComparison {
-            kind: word.into(),
-            attacks,
-            told_by_model: model,
-            told_by_against: against,
-            difference: 0.0,
-            lower,
-            upper: 0.0,
-        }
+        KindComparison { kind: word.into(), attacks, told_by_model: model, told_by_against: against, difference: 0.0, lower, upper: 0.0 }
     }
 
     fn fine() -> ModelComparison {
@@ -213,12 +206,16 @@ mod tests {
     fn a_card_knows_sessions_by_name_and_by_digest() {
         let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let card: BTreeMap<String, String> =
-            [entry(SESSIONS_LEARNT, "shop-01 shop-02"), entry(SESSIONS_CALIBRATED, "data-01"), entry(SESSION_DIGESTS, "0123456789ab")].into();
+            [entry(SESSIONS_LEARNT, "shop-01 shop-02"), entry(SESSIONS_CALIBRATED, "data-01"), entry(SESSION_DIGESTS, "0123456789ab")]
+                .into();
 
         let made = MadeWith::of(&card).unwrap();
 
         let digest = "0123456789abcdef";
-        assert_eq!([("shop-02", ""), ("data-01", ""), ("new", digest), ("new", "")].map(|(name, digest)| made.knows(name, digest)), [true, true, true, false]);
+        assert_eq!(
+            [("shop-02", ""), ("data-01", ""), ("new", digest), ("new", "")].map(|(name, digest)| made.knows(name, digest)),
+            [true, true, true, false]
+        );
         assert_eq!(MadeWith::of(&BTreeMap::from([entry("seed", "1")])), None);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use vedette_proto::v1::{
     self, AddModelRequest, AddModelResponse, GetModelRequest, GetModelResponse, ListModelChangesRequest, ListModelChangesResponse,
-    ListModelsRequest, ListModelsResponse, ModelComparison, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest, RemoveModelResponse,
-    RollBackModelRequest, RollBackModelResponse, ShadowModelRequest, ShadowModelResponse,
+    ListModelsRequest, ListModelsResponse, ModelComparison, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest,
+    RemoveModelResponse, RollBackModelRequest, RollBackModelResponse, ShadowModelRequest, ShadowModelResponse,
 };
 
 use super::{ModelError, Registry};

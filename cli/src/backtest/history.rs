@@ -147,7 +147,8 @@ fn differences(lines: &[Line], beside: &[Told], model: &str) -> String {
     let told = || lines.iter().filter(|line| line.state != State::Gone);
     let only_model = told().filter(|line| line.serving == Some(false)).count();
     let only_serving = beside.iter().filter(|one| !told().any(|line| line.is_of(one))).count();
-    let pages = (told().filter(|line| line.severity == Severity::Page).count(), beside.iter().filter(|one| one.paged_unix_ms.is_some()).count());
+    let pages =
+        (told().filter(|line| line.severity == Severity::Page).count(), beside.iter().filter(|one| one.paged_unix_ms.is_some()).count());
     format!(
         "over the same rows {model} alone tells {only_model}, the model in service alone {only_serving}; pages: {} and {}",
         pages.0, pages.1
@@ -279,18 +280,16 @@ mod tests {
 
     #[test]
     fn what_only_one_of_two_models_tells_of_the_same_rows_is_counted() {
-        let (asked, beside) = ([told("web", 1_000_000, 1_100_000), told("cart", 2_000_000, 0)], [
-            told("web", 1_020_000, 1_090_000),
-            told("ads", 2_000_000, 2_100_000),
-            told("cart", 1_000_000, 1_100_000),
-        ]);
+        let (asked, beside) = (
+            [told("web", 1_000_000, 1_100_000), told("cart", 2_000_000, 0)],
+            [told("web", 1_020_000, 1_090_000), told("ads", 2_000_000, 2_100_000), told("cart", 1_000_000, 1_100_000)],
+        );
         let mut lines = compare(&asked, &[stored(3, "ads", 2_000_000, 2_050_000)]);
         lines.iter_mut().for_each(|line| line.serving = Some(beside.iter().any(|told| line.is_of(told))));
 
         let said: Vec<_> = lines.iter().map(|line| (line.place.2.as_str(), line.state, line.serving)).collect();
 
-        let expected =
-            [("web", State::New, Some(true)), ("cart", State::New, Some(false)), ("ads", State::Gone, Some(true))];
+        let expected = [("web", State::New, Some(true)), ("cart", State::New, Some(false)), ("ads", State::Gone, Some(true))];
         assert_eq!(said, expected);
         let words = differences(&lines, &beside, "3fa2");
         assert!(words.contains("3fa2 alone tells 1, the model in service alone 2; pages: 0 and 0"), "{words}");

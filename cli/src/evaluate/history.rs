@@ -85,7 +85,9 @@ pub async fn stored(args: &HistoryArgs, split: Split, connect: &ConnectArgs) -> 
     let truth = Truth::of(&labelled.1, &labelled.0)?;
     if labelled.1.is_empty() {
         let how = "vedette label add, answer and judge make labels";
-        return Err(Stop::new(Exit::NothingFound, format!("nobody labelled anything of that time, so nothing can be evaluated; {how}")).into());
+        return Err(
+            Stop::new(Exit::NothingFound, format!("nobody labelled anything of that time, so nothing can be evaluated; {how}")).into()
+        );
     }
     let spans: Vec<(i64, i64)> = truth.episodes.iter().map(|episode| (episode.onset_unix_ms, episode.stop_unix_ms)).collect();
     let stretches = stretches(whole.start_unix_ms, until, i64::from(args.stretches), &spans);

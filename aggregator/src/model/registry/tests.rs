@@ -33,7 +33,8 @@ async fn with_another(store: &Store) -> (Registry, String) {
 /// A comparison on sessions that nobody was made with, where the model does what the one in service does.
 fn passed(model: &str, against: &str) -> ModelComparison {
     let kinds = ["mining", "scan", "flood", "exfiltration", "recon", "fork_bomb", "memory_leak", "disk_fill"];
-    let kind = |kind: &str| KindComparison { kind: kind.to_owned(), attacks: 9, told_by_model: 8, told_by_against: 8, ..Default::default() };
+    let kind =
+        |kind: &str| KindComparison { kind: kind.to_owned(), attacks: 9, told_by_model: 8, told_by_against: 8, ..Default::default() };
     ModelComparison {
         model: model.to_owned(),
         against: against.to_owned(),
