@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tonic::transport::Server;
-use vedette_detect::{Classifier, Detector, LoadError};
+use vedette_detect::{Detector, LoadError, Signed};
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
 
@@ -151,19 +151,19 @@ pub struct Aggregator {
 }
 
 /// The kind classifier that the configuration names; `None` where signatures decide.
-fn classifier(config: &vedette_detect::Config) -> Result<Option<Classifier>, StartError> {
+fn classifier(config: &vedette_detect::Config) -> Result<Option<Signed>, StartError> {
     let path = config.model.clone();
     let loaded = match path.as_str() {
         "none" => return Ok(None),
-        "shipped" => Classifier::shipped(),
+        "shipped" => Signed::shipped(),
         _ => match std::fs::read(&path) {
-            Ok(bytes) => Classifier::from_bytes(&bytes, &config.trusted()?),
+            Ok(bytes) => Signed::read(bytes, &config.trusted()?),
             Err(error) => return Err(StartError::ModelFile { path, error }),
         },
     };
-    let classifier = loaded.map_err(|error| StartError::Model { path, error })?;
-    tracing::info!(model = classifier.name(), "the kind classifier decides");
-    Ok(Some(classifier))
+    let signed = loaded.map_err(|error| StartError::Model { path, error })?;
+    tracing::info!(model = signed.classifier.name(), "the kind classifier decides");
+    Ok(Some(signed))
 }
 
 /// Listens first, so that a port in use touches nothing; then opens what is in the data directory; then serves.

@@ -60,6 +60,9 @@ pub struct BacktestArgs {
     /// Of history: minutes before --since that only teach baselines
     #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_440))]
     warm_up_minutes: u32,
+    /// Of history: play it with this model of the aggregator (its id, or a beginning of it), and with the one in service beside it
+    #[arg(long, value_name = "ID", conflicts_with = "csv")]
+    model: Option<String>,
     #[command(flatten)]
     when: RangeArgs,
     #[command(flatten)]

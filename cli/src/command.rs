@@ -246,12 +246,16 @@ Examples:
     Record(RecordArgs),
     /// Play recordings through the detector, and print what it finds, what it misses and whom it bothers
     #[command(after_help = "\
-Needs no aggregator. docs/evaluation.md says how events are counted.
+Recordings need no aggregator. docs/evaluation.md says how events are counted. With --model and --against two models are compared on recordings that
+neither was made with, and the exit code says whether the first may take the second's place (0) or not (1). With --history what an
+aggregator stored is held against its labels; it is cut into stretches of time, which are what recordings are otherwise.
 
 Examples:
   vedette evaluate --recordings recordings
   vedette evaluate --set DEV --out target/evaluation.json --html target/evaluation.html
-  vedette evaluate -o json | jq '.[] | select(.target != \"\")'")]
+  vedette evaluate -o json | jq '.[] | select(.target != \"\")'
+  vedette evaluate --recordings others --model kind.vdtm --against shipped --comparison-out comparison.json
+  vedette evaluate --history --since 30d --split workload")]
     Evaluate(EvaluateArgs),
     /// See and choose the kind classifiers that an aggregator has
     #[command(subcommand)]
@@ -270,7 +274,8 @@ Examples:
     /// Play history through a fresh detector and compare with what was told; or score the rows of any table
     #[command(after_help = "\
 History is played with today's detector, after some minutes that only teach it: `same` was told then and would be now, `new` would be told
-now, `gone` was told then. It is held in memory, at most 5 million rows at once.
+now, `gone` was told then. It is held in memory, at most 5 million rows at once. With --model a model of the aggregator is asked, and whether
+the one in service tells the same of the same rows stands beside it: what only one of them tells is due to the model, not to a fresh detector.
 
 A table is a CSV file with a header, also .csv.gz, of any size; - is standard input. Every row gets a score by the unsupervised layers, from
 nothing but the rows before it. Every column but those named otherwise must be numeric; an empty field, NaN and null are absent.
@@ -278,6 +283,7 @@ docs/evaluation.md says what the score is made of.
 
 Examples:
   vedette backtest --since 6h --namespace shop
+  vedette backtest --model 3fa2 --since 6h
   vedette backtest --since 2d --until 1d -o json | jq '.[] | select(.state == \"new\")'
   vedette backtest --csv metrics.csv --time timestamp --scores-out scores.csv
   vedette backtest --csv pods.csv.gz --time timestamp --entity pod --label label --train-rows 5000
@@ -333,7 +339,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(args, &cli.connect).await,
         Command::Record(args) => record::run(args).await,
-        Command::Evaluate(args) => evaluate::run(&args, &mut output).map(ExitCode::from),
+        Command::Evaluate(args) => evaluate::run(&args, &cli.connect, &mut output).await.map(ExitCode::from),
         Command::Canary(args) => canary::run(args, &cli.connect, &mut output).await.map(ExitCode::from),
         Command::Backtest(args) => backtest::run(&args, &cli.connect, &mut output).await.map(ExitCode::from),
         Command::Train(args) => train::run(&args, &mut output).map(ExitCode::from),

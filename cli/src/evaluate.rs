@@ -1,7 +1,10 @@
 //! `vedette evaluate`: what the detector finds in recordings, what it misses, whom it bothers, and how sure that is.
 
+mod card;
+mod compare;
 mod events;
 mod figures;
+mod history;
 mod learn;
 mod page;
 mod picture;
@@ -10,6 +13,7 @@ pub(crate) mod stats;
 mod trivial;
 pub(crate) mod truth;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +24,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vedette_detect::{Classifier, Config};
 use vedette_forest::Model;
 
+use self::compare::PairArgs;
 use self::events::{About, Outcome};
 use self::figures::{Figure, Recall, Way};
 pub(crate) use self::figures::{Session, Sum};
+use self::history::{HistoryArgs, Serving, Stored};
 use self::learn::Split;
 use self::play::Played;
 use self::stats::{Share, poisson_upper};
 use self::truth::{Role, Truth};
 use crate::cell::{Cell, Tone};
+use crate::client::ConnectArgs;
 use crate::exit::{Exit, Stop};
 use crate::output::{Column, Format, Output};
 use crate::recording::{Recorded, Set, find};
@@ -44,7 +51,7 @@ pub struct EvaluateArgs {
     /// What the kind classifier is asked about is kept apart from what it learns from by this
     #[arg(long, value_name = "SPLIT", value_enum, default_value = "session")]
     split: Split,
-    /// All that is random in training comes from it
+    /// All that is random in training and in resampling comes from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Write all figures to this file too, as a JSON list
@@ -53,6 +60,10 @@ pub struct EvaluateArgs {
     /// Write a page with pictures to this file too; it needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    stored: HistoryArgs,
 }
 
 /// Which recordings.
@@ -85,7 +96,16 @@ impl Which {
 }
 
 /// Evaluates the detector, and prints what came of it.
-pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
+pub async fn run(args: &EvaluateArgs, connect: &ConnectArgs, output: &mut Output) -> anyhow::Result<Exit> {
+    if args.stored.history {
+        return stored(args, history::stored(&args.stored, args.split, connect).await?, output);
+    }
+    if args.stored.are_given() {
+        return Err(Stop::usage("--since, --until, --namespace and their like are about stored history: they take --history").into());
+    }
+    if args.pair.model.is_some() {
+        return compare::run(&args.pair, &find(&args.recordings)?, args.set, args.seed, output);
+    }
     let mut sessions = sessions(&find(&args.recordings)?)?;
     let chosen: Vec<usize> = (0..sessions.len()).filter(|&place| args.set.holds(sessions[place].set)).collect();
     if chosen.is_empty() {
@@ -93,22 +113,59 @@ pub fn run(args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
     }
     let ways = ways(&mut sessions, &chosen, args)?;
     let shown: Vec<&Session> = chosen.iter().map(|&place| &sessions[place]).collect();
-    let figures = figures::all(&shown, &ways, &format!("recordings, {}", args.set.word()));
+    let set = args.set.word();
+    say(&shown, &ways, &format!("recordings, {set}"), &format!("Evaluation of the recordings ({set})"), args, output)
+}
+
+/// The same of stored history: what the model in service comes to, which learnt none of it, and where labels suffice models trained on a part.
+fn stored(args: &EvaluateArgs, stored: Stored, output: &mut Output) -> anyhow::Result<Exit> {
+    let Stored { mut sessions, serving, too_few } = stored;
+    let all: Vec<usize> = (0..sessions.len()).collect();
+    let mut ways = match &too_few {
+        Some(why) => {
+            eprintln!("vedette: {why}");
+            let outcomes = sessions.iter().map(|session| session.outcome.clone()).collect();
+            vec![Way { model: "signatures alone", split: figures::NOTHING_TRAINED, outcomes }]
+        }
+        None => ways(&mut sessions, &all, args)?,
+    };
+    if let Some(Serving { outcomes, played }) = serving {
+        let way = Way { model: "model in service", split: figures::MADE_ELSEWHERE, outcomes: outcomes.clone() };
+        if too_few.is_some() {
+            // It is what the rest is about, then.
+            for (session, (outcome, played)) in sessions.iter_mut().zip(outcomes.into_iter().zip(played)) {
+                (session.outcome, session.played) = (outcome, played);
+            }
+            ways.insert(0, way);
+        } else {
+            ways.push(way);
+        }
+    }
+    let shown: Vec<&Session> = sessions.iter().collect();
+    say(&shown, &ways, "history", "Evaluation of stored history", args, output)
+}
+
+/// Prints and writes what was asked for.
+fn say(shown: &[&Session], ways: &[Way], dataset: &str, title: &str, args: &EvaluateArgs, output: &mut Output) -> anyhow::Result<Exit> {
+    let figures = figures::all(shown, ways, dataset);
     let json = serde_json::to_string_pretty(&figures)? + "\n";
     if let Some(path) = &args.out {
         std::fs::write(path, &json).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.html {
-        let page = page::page(&shown, &figures, &format!("Evaluation of the recordings ({})", args.set.word()));
+        let page = page::page(shown, &figures, title);
         std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
     match output.format {
         Format::Json => output.line(json.trim_end())?,
         Format::Csv => table(&figures, output)?,
-        Format::Table => report(&shown, &ways, output)?,
+        Format::Table => report(shown, ways, output)?,
     }
     Ok(Exit::Ok)
 }
+
+/// Sessions without which nothing is trained: one is asked about, and of the others each is a stranger to the rest.
+const LEAST_SESSIONS: usize = 3;
 
 /// What came of every way to detect: with the kind classifier under the split that was asked for, under the random one, that the flattery
 /// shows, and by the signatures alone. What the first comes to is then what the sessions say.
@@ -116,9 +173,10 @@ fn ways(sessions: &mut [Session], chosen: &[usize], args: &EvaluateArgs) -> anyh
     let of = |sessions: &[Outcome]| chosen.iter().map(|&place| sessions[place].clone()).collect::<Vec<_>>();
     let signatures: Vec<Outcome> = sessions.iter().map(|session| session.outcome.clone()).collect();
     let signatures = Way { model: "signatures alone", split: figures::NOTHING_TRAINED, outcomes: of(&signatures) };
-    let count = |set: Set| sessions.iter().filter(|session| session.set == set).count();
-    if count(Set::Dev) < 2 || count(Set::Cal) < 2 {
-        eprintln!("vedette: only the signatures are evaluated: the classifier takes two recordings of the set DEV and two of CAL at least");
+    if sessions.iter().filter(|session| session.teaches()).count() < LEAST_SESSIONS {
+        eprintln!(
+            "vedette: only the signatures are evaluated: the classifier takes {LEAST_SESSIONS} recordings of the sets DEV and CAL at least"
+        );
         return Ok(vec![signatures]);
     }
     let honest = judged(sessions, args.split, args.seed)?;
@@ -181,10 +239,11 @@ pub(crate) fn trained(sessions: &[Session], seed: u64) -> anyhow::Result<Model> 
     learn::model(sessions, seed, &|_, _, _| true)
 }
 
-/// What models come to that were trained like it, each asked about the session that it did not know.
-pub(crate) fn held_out(sessions: &[Session], seed: u64) -> anyhow::Result<Sum> {
-    let outcomes = judged(sessions, Split::Session, seed)?.into_iter().map(|(outcome, _)| outcome).collect();
-    Ok(Way { model: "vedette", split: Split::Session.word(), outcomes }.sum())
+/// What models come to that were trained like it, each asked about the session that it did not know; and the entries of a card that say more.
+pub(crate) fn held_out(sessions: &[Session], seed: u64) -> anyhow::Result<(Sum, BTreeMap<String, String>)> {
+    let (outcomes, played): (Vec<Outcome>, Vec<Played>) = judged(sessions, Split::Session, seed)?.into_iter().unzip();
+    let entries = card::entries(&outcomes, &played);
+    Ok((Way { model: "vedette", split: Split::Session.word(), outcomes }.sum(), entries))
 }
 
 fn progress(what: &str, of: u64) -> anyhow::Result<ProgressBar> {
@@ -230,7 +289,8 @@ fn session(folder: &Path) -> anyhow::Result<Session> {
     let container_days = played.container_seconds / 86_400.0;
     let (name, set) = (recorded.manifest.name.clone(), recorded.manifest.set);
     let middle_unix_ms = recorded.manifest.started_unix_ms.midpoint(recorded.manifest.ended_unix_ms);
-    Ok(Session { name, set, recorded, middle_unix_ms, truth, played, outcome, container_days })
+    let recorded = Arc::new(recorded);
+    Ok(Session { name, set, recorded, middle_unix_ms, from_unix_ms: i64::MIN, truth, played, outcome, container_days })
 }
 
 fn table(figures: &[Figure], output: &mut Output) -> anyhow::Result<()> {
@@ -248,7 +308,8 @@ fn table(figures: &[Figure], output: &mut Output) -> anyhow::Result<()> {
 fn report(sessions: &[&Session], ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
     let attacks = || sessions.iter().flat_map(|session| &session.outcome.attacks);
     let days: f64 = sessions.iter().map(|session| session.container_days).sum();
-    output.line(&format!("{} recordings, {} attacks, {days:.2} container-days", sessions.len(), attacks().count()))?;
+    let what = if sessions.iter().all(|session| session.from_unix_ms == i64::MIN) { "recordings" } else { "stretches of history" };
+    output.line(&format!("{} {what}, {} attacks, {days:.2} container-days", sessions.len(), attacks().count()))?;
     summary(ways, output)?;
     section(output, "Attacks by kind", &figures::recalls(attacks(), |attack| attack.episode.kind.word().to_owned()))?;
     section(
@@ -268,7 +329,6 @@ fn summary(ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
     let headers =
         ["", "KEPT APART", "TOLD", "NAMED", "PAGED", "MACRO-F1", "LOOK-ALIKES", "PAGED", "PLACEBOS", "PAGED", "ORDINARY", "PAGED"];
     let mut rows = output.rows(headers.map(Column::table).into())?;
-    let macro_f1: Vec<_> = ways.iter().map(|way| way.sum().macro_f1).collect();
     for way in ways {
         let sum = way.sum();
         let f1 = sum.macro_f1.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
@@ -279,8 +339,10 @@ fn summary(ways: &[Way], output: &mut Output) -> anyhow::Result<()> {
         rows.row(texts.into_iter().chain(shares).chain(counts).map(Cell::text).collect())?;
     }
     rows.end()?;
-    if let [honest, random, _] = macro_f1[..]
-        && random > honest
+    let macro_f1 = |way: &Way| way.sum().macro_f1;
+    let random = ways.iter().skip(1).find(|way| way.split == Split::Random.word());
+    if let (Some(honest), Some(random)) = (ways.first(), random)
+        && macro_f1(random) > macro_f1(honest)
     {
         let warning = "Kept apart at random it looks better: that is what neighbouring windows tell each other, not what it has learnt.";
         output.line(&output.toned(warning, Tone::Warning))?;

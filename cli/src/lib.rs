@@ -26,10 +26,12 @@ mod watch;
 
 mod backtest;
 mod canary;
+mod comparison;
 mod console;
 
 pub mod demo;
 mod evaluate;
+mod model_file;
 pub mod record;
 pub mod recording;
 pub mod replay;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use vedette_forest::Model as Forest;
 use vedette_proto::v1::{
     AddModelRequest, GetModelRequest, ListModelChangesRequest, ListModelsRequest, Model, ModelComparison, ModelState, PromoteModelRequest,
     RemoveModelRequest, RollBackModelRequest, ShadowModelRequest,
@@ -12,8 +11,10 @@ use vedette_proto::v1::{
 use crate::cell::{Cell, Tone};
 use crate::client::Client;
 use crate::cluster::Role;
+use crate::comparison::Written;
 use crate::escape::escaped;
 use crate::exit::{Exit, Stop, found};
+use crate::model_file::ModelFile;
 use crate::output::{Column, Format, Output};
 use crate::progress::waiting;
 
@@ -48,10 +49,12 @@ Example:
     },
     /// Put a model into service, if it is no worse than the one there
     #[command(after_help = "\
-The comparison is a JSON object {\"against\", \"sessions\", \"resamplings\", \"passed\", \"conditions\"} on recordings that neither model was
-trained on. Without one that passed, --force does it, and the reason stays on record.
+The comparison is what `vedette evaluate --model --against --comparison-out` writes, of this model with the one in service, on recordings
+that neither was made with. The aggregator checks its figures again. Without one that passed, --force does it, and the reason stays on record.
 
 Examples:
+  vedette model show serving --out serving.vdtm
+  vedette evaluate --recordings others --model kind.vdtm --against serving.vdtm --comparison-out comparison.json
   vedette model promote 3fa2 --comparison comparison.json
   vedette model promote 3fa2 --force \"the one in service calls every backup mining\"")]
     Promote(PromoteArgs),
@@ -86,7 +89,7 @@ Example:
 pub struct ShowArgs {
     /// Its id, or a beginning of it; serving, shadow and shipped name those
     id: String,
-    /// Write its file here too
+    /// Write its file here too, and the public key of whoever signed it beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -96,7 +99,7 @@ pub struct ShowArgs {
 pub struct AddArgs {
     /// The file
     file: PathBuf,
-    /// The public key that it is signed with: a file of 64 hexadecimal digits [default: FILE.pub]
+    /// The public key that it is signed with: a file of 64 hexadecimal digits [default: FILE.pub, or FILE with .pub for its ending]
     #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
     /// Free text
@@ -227,7 +230,9 @@ async fn show(args: ShowArgs, client: &mut Client, output: &mut Output) -> anyho
         return Err(Stop::new(Exit::Failure, "the aggregator answered without the model").into());
     };
     if let Some(path) = &args.out {
-        std::fs::write(path, &answer.file).map_err(|error| Stop::usage(format!("cannot write {}: {error}", path.display())))?;
+        let no_key = |_| Stop::new(Exit::Failure, "the aggregator answered without the model's key: is it older than this program?");
+        let public_key = <[u8; 32]>::try_from(answer.public_key).map_err(no_key)?;
+        ModelFile { path: path.clone(), bytes: answer.file, public_key }.write()?;
     }
     if output.format != Format::Table {
         output.object(columns(), &cells(&model))?;
@@ -249,60 +254,22 @@ async fn show(args: ShowArgs, client: &mut Client, output: &mut Output) -> anyho
 }
 
 async fn add(args: AddArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| Stop::usage(format!("cannot read {}: {error}", path.display())));
-    let key_path = args.public_key.unwrap_or_else(|| {
-        let mut name = args.file.clone().into_os_string();
-        name.push(".pub");
-        name.into()
-    });
-    let file = read(&args.file)?;
-    let key =
-        public_key(&read(&key_path)?).ok_or_else(|| Stop::usage(format!("{} does not hold 64 hexadecimal digits", key_path.display())))?;
+    let file = ModelFile::read(&args.file, args.public_key.as_deref())?;
     // Said here, it names the file; the aggregator checks again.
-    Forest::from_bytes(&file, &[key]).map_err(|error| Stop::usage(format!("{}: {error}", args.file.display())))?;
-    let request = AddModelRequest { file, public_key: key.to_vec(), note: args.note };
+    file.classifier()?;
+    let request = AddModelRequest { file: file.bytes, public_key: file.public_key.to_vec(), note: args.note };
     let answer = waiting("sending the model", client.model.add_model(request)).await.map_err(Stop::from)?.into_inner();
     let model = answer.model.unwrap_or_default();
     let before = if answer.known { "was there before" } else { "is there now" };
     said(output, &format!("model {} {before}; vedette model shadow {} lets it watch", model.id, model.id), Some(&model))
 }
 
-/// The key of a file of hexadecimal digits.
-fn public_key(text: &[u8]) -> Option<[u8; 32]> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let mut key = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (place, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
-    }
-    Some(key)
-}
-
 async fn promote(args: PromoteArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
-    let comparison = args.comparison.as_deref().map(read_comparison).transpose()?;
+    let comparison = args.comparison.as_deref().map(Written::read).transpose()?.map(ModelComparison::from);
     let (force, reason) = (args.force.is_some(), args.force.unwrap_or_default());
     let request = PromoteModelRequest { id: args.id, comparison, force, reason };
     let answer = waiting("promoting the model", client.model.promote_model(request)).await;
     serves(answer.map_err(Stop::from)?.into_inner().model, output)
-}
-
-/// A comparison in a file.
-fn read_comparison(path: &std::path::Path) -> Result<ModelComparison, Stop> {
-    #[derive(serde::Deserialize)]
-    struct Written {
-        against: String,
-        sessions: u32,
-        resamplings: u32,
-        passed: bool,
-        conditions: Vec<String>,
-    }
-    let bad = |why: String| Stop::usage(format!("{}: {why}", path.display()));
-    let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
-    let Written { against, sessions, resamplings, passed, conditions } =
-        serde_json::from_slice(&text).map_err(|error| bad(format!("no comparison of models: {error}")))?;
-    Ok(ModelComparison { against, sessions, resamplings, passed, conditions })
 }
 
 fn serves(model: Option<Model>, output: &mut Output) -> anyhow::Result<Exit> {
@@ -347,19 +314,4 @@ fn said(output: &mut Output, spoken: &str, model: Option<&Model>) -> anyhow::Res
     }
     output.sink.flush()?;
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_64_digits() {
-        let digits = "0f".repeat(32);
-
-        assert_eq!(public_key(format!("{digits}\n").as_bytes()), Some([15; 32]));
-        assert_eq!(public_key(&digits.as_bytes()[1..]), None);
-        assert_eq!(public_key("zz".repeat(32).as_bytes()), None);
-        assert_eq!(public_key("é".repeat(32).as_bytes()), None);
-    }
 }

@@ -10,17 +10,18 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use vedette_detect::promotion::{DIGEST_DIGITS, SESSION_DIGESTS, SESSIONS_LEARNT};
 use vedette_forest::Model;
 
-use crate::evaluate::{self, Sum, percent};
+use crate::evaluate::{self, Session, Sum, percent};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::recording::{Set, find};
+use crate::recording::{OBSERVATIONS, find};
 
 /// Flags of `vedette train`.
 #[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
-    /// A folder of recordings: the set DEV is learnt from, thresholds are chosen by CAL
+    /// A folder of recordings; probabilities and thresholds come from what is said of each by forests of the others
     #[arg(long, value_name = "DIR", default_value = "recordings")]
     recordings: PathBuf,
     /// The model's file; its public key is written beside it, with the ending .pub
@@ -39,15 +40,13 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let key = key(&key_path(args.key.as_deref())?)?;
     let sessions = evaluate::sessions(&find(&args.recordings)?)?;
     let model = evaluate::trained(&sessions, args.seed)?;
-    let held_out = evaluate::held_out(&sessions, args.seed)?;
+    let (held_out, pictures) = evaluate::held_out(&sessions, args.seed)?;
     let mut description = model.description().clone();
     description.card.extend(figures(&held_out));
-    let names = |set: Set| {
-        let names: Vec<&str> = sessions.iter().filter(|session| session.set == set).map(|session| session.name.as_str()).collect();
-        names.join(" ")
-    };
+    description.card.extend(pictures);
+    let learnt: Vec<&str> = sessions.iter().filter(|session| session.teaches()).map(|session| session.name.as_str()).collect();
     description.card.extend(
-        [("sessions_learnt", names(Set::Dev)), ("sessions_calibrated", names(Set::Cal)), ("seed", args.seed.to_string())]
+        [(SESSIONS_LEARNT, learnt.join(" ")), (SESSION_DIGESTS, digests(&sessions)), ("seed", args.seed.to_string())]
             .map(|(key, value)| (key.to_owned(), value)),
     );
     let model = Model::new(description, model.forest().clone())?;
@@ -61,6 +60,13 @@ pub fn run(args: &TrainArgs, output: &mut Output) -> anyhow::Result<Exit> {
     }
     output.line(&format!("{} has {} bytes; the public key is in {}", args.out.display(), bytes.len(), public.display()))?;
     Ok(Exit::Ok)
+}
+
+/// The beginnings of the digests of what was learnt from: by another name it is known, too.
+fn digests(sessions: &[Session]) -> String {
+    let files = sessions.iter().filter(|session| session.teaches()).filter_map(|one| one.recorded.manifest.files.get(OBSERVATIONS));
+    let digests: Vec<&str> = files.filter_map(|file| file.sha256.get(..DIGEST_DIGITS)).collect();
+    digests.join(" ")
 }
 
 /// What the model's card says of it: each session's figures are by a model that did not know the session.

@@ -33,6 +33,42 @@ pub(crate) fn key(text: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok().filter(|_| digits.len() == 64)
 }
 
+/// A classifier with the file that it was read from.
+#[derive(Debug)]
+pub struct Signed {
+    /// What can be asked.
+    pub classifier: Classifier,
+    /// The bytes of its file.
+    pub file: Vec<u8>,
+    /// Whose signature it has: the public half of the key.
+    pub public_key: [u8; 32],
+}
+
+impl Signed {
+    /// The one in a file that one of these keys signed.
+    ///
+    /// # Errors
+    /// [`LoadError`], as [`Classifier::from_bytes`].
+    pub fn read(file: Vec<u8>, trusted: &[[u8; 32]]) -> Result<Self, LoadError> {
+        for &public_key in trusted {
+            match Classifier::from_bytes(&file, &[public_key]) {
+                Ok(classifier) => return Ok(Self { classifier, file, public_key }),
+                Err(LoadError::File(FileError::Untrusted(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(FileError::Untrusted(trusted.len()).into())
+    }
+
+    /// The one that comes with the program.
+    ///
+    /// # Errors
+    /// Never, where `make model` made it: a test holds that.
+    pub fn shipped() -> Result<Self, LoadError> {
+        Self::read(FILE.to_vec(), &trusted())
+    }
+}
+
 impl Classifier {
     /// The one in a file, named by its hash.
     ///
@@ -62,6 +98,17 @@ mod tests {
 
         let card = &classifier.model().description().card;
         assert!(card.contains_key("held_out_macro_f1") && card.contains_key("sessions_learnt"), "{card:?}");
+    }
+
+    #[test]
+    fn a_file_is_told_whose_signature_it_has() {
+        let (own, other) = (trusted()[0], [7; 32]);
+
+        let signed = Signed::read(FILE.to_vec(), &[other, own]).unwrap();
+
+        assert_eq!((signed.public_key, signed.classifier.name()), (own, Classifier::shipped().unwrap().name()));
+        assert_eq!(Signed::read(FILE.to_vec(), &[other]).unwrap_err(), LoadError::File(FileError::Untrusted(1)));
+        assert!(matches!(Signed::read(FILE[1..].to_vec(), &[own]), Err(LoadError::File(FileError::Magic))));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use tokio::sync::watch;
-use vedette_detect::{Classifier, LoadError};
+use vedette_detect::{
+    Classifier, LoadError, Signed,
+    promotion::{self, Condition, MadeWith},
+};
 use vedette_proto::v1::{Model, ModelChange, ModelComparison, ModelState};
 
 use crate::store::{Store, StoreError, StoredModel, now_unix_ms};
@@ -94,6 +97,8 @@ struct State {
 /// All models.
 pub struct Registry {
     store: Store,
+    /// Id, file and key of the model of the configuration, which is in no database.
+    configured: Option<(String, Vec<u8>, Vec<u8>)>,
     /// Keys that files may be signed with; none: any that an admin brings.
     trusted: Vec<[u8; 32]>,
     state: Mutex<State>,
@@ -108,11 +113,13 @@ impl Registry {
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn open(store: Store, configured: Option<Classifier>, trusted: Vec<[u8; 32]>) -> Result<Self, ModelError> {
+    pub async fn open(store: Store, configured: Option<Signed>, trusted: Vec<[u8; 32]>) -> Result<Self, ModelError> {
         let mut models = Vec::new();
-        if let Some(classifier) = configured {
-            let about = Model { shipped: true, ..about(&classifier) };
-            models.push(Entry { classifier: Arc::new(classifier), about });
+        let mut file = None;
+        if let Some(signed) = configured {
+            let about = Model { shipped: true, bytes: signed.file.len() as u64, ..about(&signed.classifier) };
+            file = Some((about.id.clone(), signed.file, signed.public_key.to_vec()));
+            models.push(Entry { classifier: Arc::new(signed.classifier), about });
         }
         for stored in store.models().await? {
             match entry(&stored) {
@@ -134,7 +141,7 @@ impl Registry {
             state.shadow = Some((shadow.model.clone(), Arc::default()));
         }
         let (choice, _) = watch::channel(state.choice());
-        Ok(Self { store, trusted, state: Mutex::new(state), changing: tokio::sync::Mutex::default(), choice })
+        Ok(Self { store, configured: file, trusted, state: Mutex::new(state), changing: tokio::sync::Mutex::default(), choice })
     }
 
     /// What the detector is to ask, now and whenever it changes.
@@ -159,6 +166,17 @@ impl Registry {
     pub fn find(&self, name: &str) -> Result<Model, ModelError> {
         let state = self.state();
         Ok(state.told(&state.named(name)?.about))
+    }
+
+    /// The file of a model, by its id, and the key that signed it.
+    ///
+    /// # Errors
+    /// [`ModelError::Missing`], or what SQLite says.
+    pub async fn file(&self, id: &str) -> Result<(Vec<u8>, Vec<u8>), ModelError> {
+        match &self.configured {
+            Some((configured, file, key)) if configured == id => Ok((file.clone(), key.clone())),
+            _ => self.store.model_file(id).await?.ok_or_else(|| ModelError::Missing(id.to_owned())),
+        }
     }
 
     /// Adds the model of a file. Gives what it is, and whether it was there before.
@@ -229,7 +247,7 @@ impl Registry {
     pub async fn promote(
         &self,
         name: &str,
-        comparison: Option<ModelComparison>,
+        mut comparison: Option<ModelComparison>,
         forced: Option<String>,
         who: &str,
     ) -> Result<Model, ModelError> {
@@ -239,7 +257,11 @@ impl Registry {
             return Ok(model);
         }
         if forced.is_none() {
-            self.granted(comparison.as_ref())?;
+            let conditions = self.granted(&model, comparison.as_ref())?;
+            // On record is what was checked here.
+            if let (Some(given), false) = (&mut comparison, conditions.is_empty()) {
+                given.conditions = conditions.iter().map(Condition::to_string).collect();
+            }
         }
         let change = ModelChange {
             what: "promote".to_owned(),
@@ -251,18 +273,39 @@ impl Registry {
         self.serve(model.id, change, who).await
     }
 
-    fn granted(&self, comparison: Option<&ModelComparison>) -> Result<(), ModelError> {
-        let serving = self.state().serving.clone();
-        let no = |problem: String| Err(ModelError::NotGranted(problem));
-        match comparison {
+    /// Whether a comparison speaks for a model: it is of this one with the one in service, on sessions that neither was made with, and what
+    /// `promotion` asks for holds by its figures, whatever it says itself. Gives the conditions.
+    fn granted(&self, model: &Model, comparison: Option<&ModelComparison>) -> Result<Vec<Condition>, ModelError> {
+        let serving = {
+            let state = self.state();
             // Without a model in service there is nothing to be worse than.
-            _ if serving.is_empty() => Ok(()),
-            None => no("no comparison with the model in service was given".to_owned()),
-            Some(given) if given.against != serving => {
-                no(format!("the comparison is with {}, in service is {serving}", given.against.escape_default()))
+            let Some(serving) = state.find(&state.serving) else { return Ok(Vec::new()) };
+            serving.about.clone()
+        };
+        let no = |problem: String| Err(ModelError::NotGranted(problem));
+        let said = |id: &str| if id.is_empty() { "no model".to_owned() } else { id.escape_default().to_string() };
+        let Some(given) = comparison else { return no("no comparison with the model in service was given".to_owned()) };
+        if given.model != model.id {
+            return no(format!("the comparison is of {}, not of {}", said(&given.model), model.id));
+        }
+        if given.against != serving.id {
+            return no(format!("the comparison is with {}, in service is {}", said(&given.against), serving.id));
+        }
+        for about in [model, &serving] {
+            let Some(made) = MadeWith::of(&about.card) else {
+                return no(format!("the card of {} does not say which sessions it was made with: no comparison is fair", about.id));
+            };
+            let known: Vec<_> = given.session_names.iter().filter(|name| made.knows(name, "")).map(String::as_str).collect();
+            if !known.is_empty() {
+                return no(format!("the model {} was made with {} of the comparison", about.id, known.join(", ").escape_default()));
             }
-            Some(given) if !given.passed => no(format!("the comparison did not pass: {}", given.conditions.join("; "))),
-            Some(_) => Ok(()),
+        }
+        let conditions = promotion::conditions(given, &serving.classes);
+        let failed: Vec<&str> = conditions.iter().filter(|condition| !condition.holds).map(|condition| condition.words.as_str()).collect();
+        match (failed.is_empty(), given.passed) {
+            (true, true) => Ok(conditions),
+            (true, false) => no("the comparison says that it did not pass".to_owned()),
+            (false, _) => no(format!("the comparison did not pass: {}", failed.join("; "))),
         }
     }
 

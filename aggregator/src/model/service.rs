@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use vedette_proto::v1::{
     self, AddModelRequest, AddModelResponse, GetModelRequest, GetModelResponse, ListModelChangesRequest, ListModelChangesResponse,
-    ListModelsRequest, ListModelsResponse, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest, RemoveModelResponse,
-    RollBackModelRequest, RollBackModelResponse, ShadowModelRequest, ShadowModelResponse,
+    ListModelsRequest, ListModelsResponse, ModelComparison, PromoteModelRequest, PromoteModelResponse, RemoveModelRequest,
+    RemoveModelResponse, RollBackModelRequest, RollBackModelResponse, ShadowModelRequest, ShadowModelResponse,
 };
 
 use super::{ModelError, Registry};
@@ -15,6 +15,9 @@ use crate::{Shared, auth::caller, label::check};
 /// Most conditions of a comparison, and bytes of each.
 const MAX_CONDITIONS: usize = 64;
 const MAX_CONDITION: usize = 512;
+/// Most sessions of a comparison, and bytes of a name in it: a recording's name has 63.
+const MAX_SESSIONS: usize = 1_000;
+const MAX_NAME: usize = 64;
 
 /// Answers the model service's calls.
 #[derive(Clone)]
@@ -33,6 +36,25 @@ impl ModelService {
     async fn audit(&self, who: &str, detail: &str) -> Result<(), Status> {
         Ok(self.shared.store.audit(who, "model", detail).await?)
     }
+}
+
+/// Nobody writes more than this into the database.
+fn checked(given: &ModelComparison) -> Result<(), Status> {
+    let ModelComparison { conditions, session_names, kinds, model, against, .. } = given;
+    let lists = [
+        ("comparison.conditions", conditions.len(), MAX_CONDITIONS, conditions.iter().map(String::len).max(), MAX_CONDITION),
+        ("comparison.session_names", session_names.len(), MAX_SESSIONS, session_names.iter().map(String::len).max(), MAX_NAME),
+        ("comparison.kinds", kinds.len(), MAX_CONDITIONS, kinds.iter().map(|kind| kind.kind.len()).max(), MAX_NAME),
+    ];
+    for (field, found, most, longest, most_bytes) in lists {
+        if found > most || longest.is_some_and(|longest| longest > most_bytes) {
+            return Err(check::invalid(field, format!("at most {most} of {most_bytes} bytes each")));
+        }
+    }
+    if model.len().max(against.len()) > MAX_NAME {
+        return Err(check::invalid("comparison", format!("model and against are ids of at most {MAX_NAME} bytes")));
+    }
+    Ok(())
 }
 
 impl From<ModelError> for Status {
@@ -57,12 +79,11 @@ impl v1::model_service_server::ModelService for ModelService {
     async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
         let request = request.into_inner();
         let model = self.registry.find(&request.id)?;
-        let file = match request.with_file {
-            true if model.shipped => return Err(Status::failed_precondition("the shipped model's file is in the program")),
-            true => self.shared.store.model_file(&model.id).await?.unwrap_or_default(),
-            false => Vec::new(),
+        let (file, public_key) = match request.with_file {
+            true => self.registry.file(&model.id).await?,
+            false => Default::default(),
         };
-        Ok(Response::new(GetModelResponse { model: Some(model), file }))
+        Ok(Response::new(GetModelResponse { model: Some(model), file, public_key }))
     }
 
     async fn add_model(&self, request: Request<AddModelRequest>) -> Result<Response<AddModelResponse>, Status> {
@@ -89,11 +110,7 @@ impl v1::model_service_server::ModelService for ModelService {
         if force && reason.trim().is_empty() {
             return Err(check::invalid("reason", "required with force"));
         }
-        if let Some(given) = &comparison
-            && (given.conditions.len() > MAX_CONDITIONS || given.conditions.iter().any(|condition| condition.len() > MAX_CONDITION))
-        {
-            return Err(check::invalid("comparison.conditions", format!("at most {MAX_CONDITIONS} of {MAX_CONDITION} bytes each")));
-        }
+        comparison.as_ref().map_or(Ok(()), checked)?;
         let model = self.registry.promote(&id, comparison, force.then_some(reason.clone()), &who).await?;
         let how = if force { format!(", forced: {reason}") } else { String::new() };
         self.audit(&who, &format!("promoted {}{how}", model.id)).await?;

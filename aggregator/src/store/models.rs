@@ -45,13 +45,14 @@ impl Store {
         Ok(rows.iter().map(model).collect())
     }
 
-    /// The file of a model; `None` if there is no such model.
+    /// The file of a model and the key that signed it; `None` if there is no such model.
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn model_file(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let select = sqlx::query_scalar("SELECT file FROM models WHERE id = ?").bind(id);
-        select.fetch_optional(&self.readers).await.map_err(cannot("read a model"))
+    pub async fn model_file(&self, id: &str) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let select = sqlx::query("SELECT file, public_key FROM models WHERE id = ?").bind(id);
+        let row = select.fetch_optional(&self.readers).await.map_err(cannot("read a model"))?;
+        Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
     /// Adds a model and the line that says so.

@@ -1,6 +1,7 @@
 //! The figures of an evaluation: a name, a value, and what it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use vedette_proto::v1::Kind;
@@ -22,9 +23,11 @@ pub struct Session {
     /// Which set it is of.
     pub set: Set,
     /// What was recorded.
-    pub recorded: Recorded,
-    /// The middle of it, event time, Unix milliseconds.
+    pub recorded: Arc<Recorded>,
+    /// Where its second half begins, event time, Unix milliseconds.
     pub middle_unix_ms: i64,
+    /// What came before only taught baselines, likewise.
+    pub from_unix_ms: i64,
     /// What happened.
     pub truth: Truth,
     /// What was said.
@@ -33,6 +36,13 @@ pub struct Session {
     pub outcome: Outcome,
     /// Container days that were observed.
     pub container_days: f64,
+}
+
+impl Session {
+    /// Whether models are made with it: the one that comes for demonstrations is for everybody to try them on.
+    pub fn teaches(&self) -> bool {
+        self.set != Set::Demo
+    }
 }
 
 /// One way to detect, and what came of it in each session.
@@ -200,6 +210,17 @@ pub const fn is_attack(was: Was) -> Option<bool> {
     }
 }
 
+/// For each tenth of the scores that any row has: their mean, the share of its rows that are of attacks, and how many these are.
+pub fn tenths<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(f64, f64, usize)> {
+    let mut tenths = [(0.0, 0.0, 0usize); 10];
+    for (row, attack) in rows.filter_map(|row| Some((row, is_attack(row.was)?))) {
+        let tenth = &mut tenths[((row.score * 10.0) as usize).min(9)];
+        *tenth = (tenth.0 + f64::from(row.score), tenth.1 + f64::from(u8::from(attack)), tenth.2 + 1);
+    }
+    let mean = |(score, attacks, rows): (f64, f64, usize)| (score / rows as f64, attacks / rows as f64, rows);
+    tenths.into_iter().filter(|tenth| tenth.2 > 0).map(mean).collect()
+}
+
 /// Every way's figures: ours, always, never, z-score.
 pub fn of_rows(sessions: &[&Session]) -> Vec<(&'static str, OfRows)> {
     let way = |call: &dyn Fn(&Row) -> (f32, bool)| {
@@ -239,6 +260,8 @@ pub fn all(sessions: &[&Session], ways: &[Way], dataset: &str) -> Vec<Figure> {
     figures
 }
 
+/// The split of a model that was made with other data.
+pub const MADE_ELSEWHERE: &str = "all: made with other data";
 /// The split of what learns nothing.
 pub const NOTHING_TRAINED: &str = "none: nothing is trained";
 

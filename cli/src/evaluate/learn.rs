@@ -58,7 +58,7 @@ pub enum Split {
     Session,
     /// Workloads: what is asked about was another program
     Workload,
-    /// Time: the first half of every session against its second
+    /// Time: the first half of every session against its second; of history, its first half against its second
     Time,
     /// Windows at random: flatters, for neighbours of every window were learnt from
     Random,
@@ -89,6 +89,7 @@ impl Split {
     /// Whether a model of a part may learn what a workload of a session did at an instant.
     pub fn may_learn(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
+            _ if unix_ms < session.from_unix_ms => false,
             Self::Random => hash((number, place, unix_ms)) % PARTS != part,
             _ => !self.asks(part, number, session, place, unix_ms),
         }
@@ -97,6 +98,7 @@ impl Split {
     /// Whether it is asked about a workload of a session at an instant.
     pub fn asks(self, part: u64, number: usize, session: &Session, place: &Place, unix_ms: i64) -> bool {
         match self {
+            _ if unix_ms < session.from_unix_ms => false,
             Self::Session => number as u64 == part,
             Self::Workload => hash(place) % PARTS == part,
             Self::Time => u64::from(unix_ms >= session.middle_unix_ms) == part,
@@ -166,7 +168,7 @@ fn folds(sessions: &[Session], seed: u64, may: &May<'_>) -> anyhow::Result<Vec<F
         let played = &sessions[number].played;
         played.windows.iter().any(|window| window.counts && may(number, &played.places[window.place as usize], window.unix_ms))
     };
-    let teachers: Vec<usize> = (0..sessions.len()).filter(|&number| teaches(number)).collect();
+    let teachers: Vec<usize> = (0..sessions.len()).filter(|&number| sessions[number].teaches() && teaches(number)).collect();
     let mut folds = Vec::new();
     for fold in 0..FOLDS.min(teachers.len()) {
         let asked: Vec<usize> = teachers.iter().copied().skip(fold).step_by(FOLDS).collect();
@@ -187,7 +189,7 @@ fn grown(sessions: &[Session], of: &dyn Fn(usize) -> bool, seed: u64, may: &May<
 
 /// Adds what sessions teach to a table.
 fn lessons(sessions: &[Session], of: &dyn Fn(usize) -> bool, may: &May<'_>, table: &mut Table) -> anyhow::Result<()> {
-    for (number, session) in sessions.iter().enumerate().filter(|(number, _)| of(*number)) {
+    for (number, session) in sessions.iter().enumerate().filter(|(number, session)| of(*number) && session.teaches()) {
         let played = &session.played;
         let lessons = played.windows.iter().filter(|window| window.counts);
         for window in lessons.filter(|window| may(number, &played.places[window.place as usize], window.unix_ms)) {
@@ -248,7 +250,7 @@ impl Peaks {
             };
             let quiet = session.truth.episodes.iter().filter(of_part).count().saturating_sub(baits.len());
             self.baits.extend(baits.into_values().chain(std::iter::repeat_n(0.0, quiet)));
-            let from_unix_ms = session.recorded.manifest.started_unix_ms;
+            let from_unix_ms = session.recorded.manifest.started_unix_ms.max(session.from_unix_ms);
             let quiet = places.iter().filter(|place| may(number, place, from_unix_ms)).count().saturating_sub(ordinary.len());
             self.ordinary.extend(ordinary.into_values().chain(std::iter::repeat_n(0.0, quiet)));
         }

@@ -113,17 +113,8 @@ fn delays(sessions: &[&Session]) -> String {
 }
 
 fn reliability(sessions: &[&Session]) -> String {
-    let mut tenths = [(0.0, 0.0, 0.0); 10];
-    for row in sessions.iter().flat_map(|session| &session.played.rows) {
-        let attack = match row.was {
-            Was::Attack(_) => 1.0,
-            Was::Normal => 0.0,
-            Was::Affected | Was::Nothing => continue,
-        };
-        let tenth = &mut tenths[((row.score * 10.0) as usize).min(9)];
-        *tenth = (tenth.0 + 1.0, tenth.1 + f64::from(row.score), tenth.2 + attack);
-    }
-    let points = tenths.iter().filter(|tenth| tenth.0 > 0.0).map(|tenth| (tenth.1 / tenth.0, tenth.2 / tenth.0)).collect();
+    let tenths = figures::tenths(sessions.iter().flat_map(|session| &session.played.rows));
+    let points = tenths.into_iter().map(|(score, share, _)| (score, share)).collect();
     let axes =
         Axes { title: "Rows: is a score a probability?", x: "score", y: "share of rows that are of attacks", x_most: 1.0, y_most: 1.0 };
     picture::lines(&axes, &[("vedette", points), ("if it were", vec![(0.0, 0.0), (1.0, 1.0)])])

@@ -37,17 +37,7 @@ impl Recorded {
         ship(&exported, &observations, &HashSet::new())?;
         let observations = Recording::open(&observations)
             .map_err(|error| anyhow::anyhow!("{error}; a shorter --since and --until, or --namespace and its like, take less"))?;
-        let request = ListContainersRequest { selector: selector.clone(), include_gone: true, include_told: true, limit: MAX_LISTED };
-        let listed = client.query.list_containers(request).await.map_err(Stop::from)?.into_inner();
-        let request = ListLabelsRequest { range: Some(range), limit: MAX_LISTED, ..ListLabelsRequest::default() };
-        let answer = client.label.list_labels(request).await.map_err(Stop::from)?.into_inner();
-        if listed.truncated || answer.truncated {
-            bail!("more than {MAX_LISTED} containers or labels: too many to be played");
-        }
-        let mut containers: Vec<_> = listed.containers.iter().map(Seen::of).collect();
-        containers.sort_by(|a, b| (a.first_seen_unix_ms, &a.container_id).cmp(&(b.first_seen_unix_ms, &b.container_id)));
-        let mut labels: Vec<Said> = answer.labels.iter().flat_map(|label| of_pods(label, &listed.containers)).collect();
-        labels.sort();
+        let (containers, labels) = Self::labels_of_history(client, selector, range).await?;
         let manifest = Manifest {
             format: FORMAT,
             name: "history".to_owned(),
@@ -74,6 +64,26 @@ impl Recorded {
         };
         Ok(Self { dir: PathBuf::new(), manifest, observations, containers, labels, schedule: String::new() })
     }
+
+    /// The containers that an aggregator knows of, and what was said of them within a range.
+    pub async fn labels_of_history(
+        client: &mut Client,
+        selector: Option<Selector>,
+        range: TimeRange,
+    ) -> anyhow::Result<(Vec<Seen>, Vec<Said>)> {
+        let request = ListContainersRequest { selector, include_gone: true, include_told: true, limit: MAX_LISTED };
+        let listed = client.query.list_containers(request).await.map_err(Stop::from)?.into_inner();
+        let request = ListLabelsRequest { range: Some(range), limit: MAX_LISTED, ..ListLabelsRequest::default() };
+        let answer = client.label.list_labels(request).await.map_err(Stop::from)?.into_inner();
+        if listed.truncated || answer.truncated {
+            bail!("more than {MAX_LISTED} containers or labels: too many to be played");
+        }
+        let mut containers: Vec<_> = listed.containers.iter().map(Seen::of).collect();
+        containers.sort_by(|a, b| (a.first_seen_unix_ms, &a.container_id).cmp(&(b.first_seen_unix_ms, &b.container_id)));
+        let mut labels: Vec<Said> = answer.labels.iter().flat_map(|label| of_pods(label, &listed.containers)).collect();
+        labels.sort();
+        Ok((containers, labels))
+    }
 }
 
 /// What a label says, once for every pod that its selector is about; an operator's word has no episode, so it is one of its own.
@@ -84,9 +94,10 @@ fn of_pods(label: &Label, containers: &[Container]) -> Vec<Said> {
     pods.dedup();
     let one = |pod: &str| {
         let mut said = Said { pod_uid: pod.to_owned(), ..said.clone() };
-        if !said.attributes.contains_key("episode") && said.kind != "normal" {
-            said.attributes.insert("episode".to_owned(), format!("label-{}", label.id));
-            said.attributes.insert("role".to_owned(), "attack".to_owned());
+        if said.kind != "normal" {
+            // Simulations name their episodes, and some of them say no role.
+            said.attributes.entry("episode".to_owned()).or_insert_with(|| format!("label-{}", label.id));
+            said.attributes.entry("role".to_owned()).or_insert_with(|| "attack".to_owned());
         }
         said
     };
@@ -96,7 +107,8 @@ fn of_pods(label: &Label, containers: &[Container]) -> Vec<Said> {
 fn is_about(label: &Label, container: &Container) -> bool {
     let (Some(selector), workload) = (label.selector.as_ref(), container.workload.clone().unwrap_or_default()) else { return false };
     let fits = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-    fits(&selector.node, &container.node)
+    fits(&selector.cluster, &workload.cluster)
+        && fits(&selector.node, &container.node)
         && fits(&selector.namespace, &workload.namespace)
         && fits(&selector.owner_kind, &workload.owner_kind)
         && fits(&selector.owner_name, &workload.owner_name)

@@ -1,6 +1,7 @@
 // The kind classifiers: which serves, which only watches, what their cards say, and how that came to be.
 import { useState } from "preact/hooks";
 import { modelApi, said } from "../api";
+import { DRAWN, Pictures } from "../card";
 import { bytes, ms, number, short, vis } from "../format";
 import { type Model, ModelState } from "../gen/vedette/v1/model_pb";
 import { At, Fact, Facts, Section, Trouble } from "../parts";
@@ -86,7 +87,7 @@ interface CardProps {
 /** A model's card, and what may be done with it. */
 function Card({ model, admin, operator, act }: CardProps) {
   const [reason, setReason] = useState("");
-  const card = Object.entries(model.card).sort(([a], [b]) => (a < b ? -1 : 1));
+  const card = Object.entries(model.card).filter(([name]) => !DRAWN.includes(name)).sort(([a], [b]) => (a < b ? -1 : 1));
   const [id, serves] = [model.id, model.state === ModelState.SERVING];
   return (
     <Section title={`Model ${id}`}>
@@ -97,6 +98,7 @@ function Card({ model, admin, operator, act }: CardProps) {
           <span title={vis(model.columns.join("\n"))}>{model.columns.length}</span>
         </Fact>
       </Facts>
+      <Pictures card={model.card} />
       <Table caption={`card of ${id}`} rows={card} id={([name]) => name} size={60} empty="its card is empty" columns={[{ head: "said", cell: ([name]) => vis(name) }, { head: "value", cell: ([, value]) => vis(value) }]} />
       <label class="field">
         Why

@@ -1,6 +1,7 @@
 //! Models come, watch, serve and go, and what was done with them stays on record.
 
 use vedette_detect::Classifier;
+use vedette_proto::v1::KindComparison;
 
 use super::*;
 
@@ -22,15 +23,28 @@ fn another(note: &str) -> (Vec<u8>, Vec<u8>) {
 }
 
 async fn with_another(store: &Store) -> (Registry, String) {
-    let registry = Registry::open(store.clone(), Some(Classifier::shipped().unwrap()), Vec::new()).await.unwrap();
+    let registry = Registry::open(store.clone(), Some(Signed::shipped().unwrap()), Vec::new()).await.unwrap();
     let (file, key) = another("one");
     let (model, known) = registry.add(file, key, String::new(), "admin.token").await.unwrap();
     assert!(!known);
     (registry, model.id)
 }
 
-fn passed(against: &str) -> ModelComparison {
-    ModelComparison { against: against.to_owned(), sessions: 3, resamplings: 1_000, passed: true, conditions: vec!["fine".to_owned()] }
+/// A comparison on sessions that nobody was made with, where the model does what the one in service does.
+fn passed(model: &str, against: &str) -> ModelComparison {
+    let kinds = ["mining", "scan", "flood", "exfiltration", "recon", "fork_bomb", "memory_leak", "disk_fill"];
+    let kind =
+        |kind: &str| KindComparison { kind: kind.to_owned(), attacks: 9, told_by_model: 8, told_by_against: 8, ..Default::default() };
+    ModelComparison {
+        model: model.to_owned(),
+        against: against.to_owned(),
+        sessions: 5,
+        session_names: (1..=5).map(|number| format!("elsewhere-{number}")).collect(),
+        resamplings: 1_000,
+        passed: true,
+        kinds: kinds.map(kind).into(),
+        ..ModelComparison::default()
+    }
 }
 
 #[tokio::test]
@@ -40,19 +54,47 @@ async fn a_model_serves_once_it_was_compared_and_still_after_a_restart() {
     let shipped = registry.find("shipped").unwrap().id;
 
     let without = registry.promote(&id, None, None, "a").await.unwrap_err().to_string();
-    let stale = registry.promote(&id, Some(passed("0000000000000000")), None, "a").await.unwrap_err().to_string();
-    let failed = ModelComparison { passed: false, ..passed(&shipped) };
-    let failed = registry.promote(&id, Some(failed), None, "a").await.unwrap_err().to_string();
-    let promoted = registry.promote(&id[..6], Some(passed(&shipped)), None, "a").await.unwrap();
-    let again = Registry::open(store.clone(), Some(Classifier::shipped().unwrap()), Vec::new()).await.unwrap();
+    let stale = registry.promote(&id, Some(passed(&id, "0000000000000000")), None, "a").await.unwrap_err().to_string();
+    let promoted = registry.promote(&id[..6], Some(passed(&id, &shipped)), None, "a").await.unwrap();
+    let again = Registry::open(store.clone(), Some(Signed::shipped().unwrap()), Vec::new()).await.unwrap();
 
-    assert!(
-        without.contains("no comparison") && stale.contains("in service is") && failed.contains("did not pass"),
-        "{without} {stale} {failed}"
-    );
+    assert!(without.contains("no comparison") && stale.contains("in service is"), "{without} {stale}");
     assert_eq!((promoted.state(), &promoted.id), (ModelState::Serving, &id));
     assert_eq!(again.find("serving").unwrap().id, id);
     assert_eq!(again.choice().borrow().serving.as_ref().unwrap().name(), id);
+    let changes = store.model_changes(1).await.unwrap();
+    assert_eq!(changes[0].comparison.as_ref().unwrap().conditions.len(), 10, "what was checked is on record");
+}
+
+#[tokio::test]
+async fn a_comparison_that_is_not_of_this_model_not_fair_or_not_good_enough_is_refused_with_the_reason() {
+    let (_dir, store) = store().await;
+    let (registry, id) = with_another(&store).await;
+    let shipped = registry.find("shipped").unwrap();
+    let known = MadeWith::of(&shipped.card).unwrap();
+    let (name, fine) = ("shop-01".to_owned(), passed(&id, &shipped.id));
+    assert!(known.knows(&name, ""));
+    let mut lower = fine.clone();
+    lower.kinds[1].lower = -0.2;
+    let mut unfair = fine.clone();
+    unfair.session_names[0] = name;
+    let cases = [
+        (passed("0123456789abcdef", &shipped.id), "the comparison is of 0123456789abcdef, not of"),
+        (ModelComparison { model: String::new(), ..fine.clone() }, "the comparison is of no model"),
+        (unfair, "was made with shop-01"),
+        // It says that it passed.
+        (lower, "did not pass: scan: 8 of 9"),
+        (ModelComparison { pages_of_model: 1, ..fine.clone() }, "1 pages about no attack, 0 of"),
+        (ModelComparison { kinds: Vec::new(), ..fine.clone() }, "no attack in these sessions was mining"),
+        (ModelComparison { passed: false, ..fine }, "says that it did not pass"),
+    ];
+
+    for (comparison, reason) in cases {
+        let error = registry.promote(&id, Some(comparison), None, "a").await.unwrap_err().to_string();
+
+        assert!(error.contains(reason) && error.contains("--force"), "{error}");
+    }
+    assert_eq!(registry.find("serving").unwrap().id, shipped.id);
 }
 
 #[tokio::test]
@@ -103,7 +145,10 @@ async fn what_is_no_model_or_signed_by_others_is_refused_and_the_same_twice_is_k
     let strict = Registry::open(store.clone(), None, vec![[9; 32]]).await.unwrap();
     let untrusted = strict.add(another("two").0, key, String::new(), "a").await.unwrap_err();
 
-    assert_eq!((again.0.id, again.1), (id, true));
+    assert_eq!((&again.0.id, again.1), (&id, true));
+    assert_eq!(registry.file(&id).await.unwrap(), (file, another("one").1));
+    let (shipped, key) = registry.file(&registry.find("shipped").unwrap().id).await.unwrap();
+    assert_eq!(Classifier::from_bytes(&shipped, &[key.try_into().unwrap()]).unwrap().name(), registry.find("shipped").unwrap().id);
     for (error, said) in [(other_key, "signature"), (damaged, "bytes"), (untrusted, "model_keys")] {
         assert!(error.to_string().contains(said), "{error}");
     }
