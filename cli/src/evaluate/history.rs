@@ -210,7 +210,7 @@ fn too_few(sessions: &[Session], split: Split) -> Option<String> {
         format!("{count} stretches with labelled attacks: {kinds}; and {normal} windows of work labelled ordinary")
     });
     Some(format!(
-        "too few labels to train and to choose thresholds by. To teach there are {taught}; for thresholds {chosen}. Each takes 2 stretches, \
+        "too few labels to train and to choose thresholds by. One half has {taught}; the other {chosen}. Each takes 2 stretches, \
          {LEAST_ATTACKS} attacks and {LEAST_NORMAL} windows. What already exists is evaluated; answers, vedette label add and vedette judge make labels"
     ))
 }
