@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::v1::{
-    AlertState, Answer, ApplyChange, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, ExceptionSource, Family, Kind,
+    AlertState, Answer, ApplyChange, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, ExceptionSource, Family, Handling, Kind,
     LabelSource, ModelState, NodeState, Origin, Severity, Withheld, Workload,
 };
 
@@ -66,6 +66,13 @@ words!(Family {
 words!(LabelSource { Operator "operator", Simulation "simulation", Import "import", Alertmanager "alertmanager", });
 words!(ModelState { Idle "idle", Shadow "shadow", Serving "serving", });
 words!(Answer { Attack "attack", Expected "expected", NothingThere "nothing-there", Unsure "unsure", Accepted "accepted", });
+words!(Handling {
+    Acknowledged "acknowledged",
+    Snoozed "snoozed",
+    Commented "commented",
+    Unacknowledged "unacknowledged",
+    Woken "woken",
+});
 words!(NodeState { Live "live", Blind "blind", Silent "silent", Left "left", NoAgent "no_agent", });
 words!(CrossCheckMetric {
     Cpu "cpu",

@@ -344,6 +344,9 @@ impl Counters {
         for &severity in Severity::WORDS {
             let _ = self.incidents_opened.get_or_create(&SeverityLabel { severity: severity.word() });
         }
+        for &reason in Withheld::WORDS {
+            let _ = self.withheld.get_or_create(&WithheldLabel { reason: reason.word() });
+        }
         for reason in Refusal::ALL {
             let _ = self.refused.get_or_create(&ReasonLabel { reason });
         }

@@ -19,7 +19,7 @@ use crate::{
     pipeline::Scored,
     policy::Desk,
     problems::{Problems, Source},
-    store::{NewAnswer, Store, StoreError},
+    store::{Handled, NewAnswer, Store, StoreError},
 };
 
 /// Makes batches durable until the queue ends; at most `in_flight` at once. Nothing is acknowledged before.
@@ -108,7 +108,14 @@ pub async fn incidents(
     count_open(&open, &counters);
     while let Some(Change { change, mut incident, reasoning }) = queue.recv().await {
         let decided = policy.decide(&mut incident).await;
-        match decided.and(store.save_incident(&incident, &reasoning).await) {
+        let saved = store.save_incident(&incident, &reasoning).await;
+        // Whoever is told of the change is told what people did about it, too; also while nothing can be written.
+        let handled = match &saved {
+            Ok(handled) => Some(handled.clone()),
+            Err(_) => store.incident(incident.id).await.ok().flatten().map(|stored| Handled::of(&stored.incident)),
+        };
+        handled.unwrap_or_default().say(&mut incident);
+        match decided.and(saved.map(drop)) {
             Ok(()) => problems.clear(Source::Store),
             Err(error) => {
                 tracing::error!(incident = incident.id, %error, "cannot save incident");

@@ -1,6 +1,7 @@
 //! The label service: what people and simulations say about stretches of time.
 
 pub(crate) mod check;
+mod handling;
 mod index;
 mod service;
 mod standing;

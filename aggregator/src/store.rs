@@ -6,6 +6,7 @@ mod baselines;
 mod cross_checks;
 mod decisions;
 mod exceptions;
+mod handlings;
 mod incidents;
 mod labels;
 mod models;
@@ -28,6 +29,7 @@ pub use answers::{NewAnswer, Undone};
 pub use audit::AuditRow;
 pub use decisions::{DAY_MS, StoredAlerts};
 pub use exceptions::{Replacing, StoredException};
+pub use handlings::{Handled, NewHandling};
 pub use incidents::{IncidentFilter, StoredIncident};
 pub use labels::LabelFilter;
 pub use models::StoredModel;
@@ -41,6 +43,10 @@ pub const MAX_LABELS: u64 = 1_000_000;
 pub const MAX_INCIDENTS: u64 = 100_000;
 /// Most answers to one incident; beyond it new ones are refused.
 pub const MAX_ANSWERS_PER_INCIDENT: u64 = 1_000;
+/// Most acknowledgements, snoozes and comments of one incident; beyond it new ones are refused.
+pub const MAX_HANDLINGS_PER_INCIDENT: u64 = 1_000;
+/// Most of them in all; beyond it the oldest go.
+pub const MAX_HANDLINGS: u64 = 200_000;
 /// Most changes of what comparing with Prometheus came to; beyond it the oldest go.
 pub const MAX_CROSS_CHECKS: u64 = 200_000;
 /// Most incidents whose decision is kept; beyond it the oldest go, and rates rest on those that are left.
@@ -132,6 +138,12 @@ pub enum StoreError {
     /// No answer stands.
     #[error("incident {id} has no answer that stands")]
     NoAnswer {
+        /// The incident.
+        id: u64,
+    },
+    /// What is over needs nobody any more.
+    #[error("incident {id} has resolved: there is nothing left to acknowledge or snooze, but it can be commented and answered")]
+    Resolved {
         /// The incident.
         id: u64,
     },

@@ -21,6 +21,7 @@ use crate::exception::{self, ApplyArgs, ExceptionCommand};
 use crate::exit::{self, Exit};
 use crate::explain;
 use crate::export::{self, ExportArgs};
+use crate::handle::{self, AcknowledgeArgs, CommentArgs, SnoozeArgs};
 use crate::incidents::{self, IncidentsArgs};
 use crate::judge::{self, JudgeArgs};
 use crate::label::{self, AcceptArgs, AnswerArgs, LabelCommand};
@@ -129,6 +130,27 @@ Examples:
   vedette answer 13 expected --note \"load test until Friday\"
   vedette answer 13 --undo")]
     Answer(AnswerArgs),
+    /// Say that you are looking at an incident
+    #[command(after_help = "\
+Lists, notifications and the console then say by whom and since when. It answers nothing, and teaches nothing.
+
+Examples:
+  vedette acknowledge 12
+  vedette acknowledge 12 --undo")]
+    Acknowledge(AcknowledgeArgs),
+    /// Let nobody be told of an incident for a while
+    #[command(after_help = "\
+It is told of again once the time is over, or at once where it becomes more severe. For longer than 7 days make an exception.
+
+Examples:
+  vedette snooze 12 --for 2h --note \"the load test ends at four\"
+  vedette snooze 12 --undo")]
+    Snooze(SnoozeArgs),
+    /// Add something to know to an incident
+    #[command(after_help = "\
+Example:
+  vedette comment 12 \"asked the team of the shop; their release is an hour old\"")]
+    Comment(CommentArgs),
     /// Show whether this installation pages and what it would have paged; say that it shall
     #[command(subcommand)]
     Alerts(AlertsCommand),
@@ -172,7 +194,7 @@ Example:
     Accept(AcceptArgs),
     /// Ask history in SQL
     #[command(after_help = "\
-Tables: observations, incidents, labels, answers, containers, nodes, cross_checks, audit, gaps. Read-only.
+Tables: observations, incidents, labels, answers, handlings, containers, nodes, cross_checks, audit, gaps. Read-only.
 
 Examples:
   vedette query 'select * from observations limit 1'
@@ -359,6 +381,7 @@ fn needs(command: &Command) -> Role {
     match command {
         Command::Model(command) => command.needs(),
         Command::Answer(_) | Command::Accept(_) | Command::Console(_) | Command::Judge(_) => Role::Operator,
+        Command::Acknowledge(_) | Command::Snooze(_) | Command::Comment(_) => Role::Operator,
         Command::Alerts(command) if command.writes() => Role::Operator,
         Command::Exception(command) if command.writes() => Role::Operator,
         Command::Apply(_) => Role::Operator,
@@ -384,6 +407,9 @@ async fn ask(command: Command, connect: &ConnectArgs, output: &mut Output) -> an
         Command::Explain { id } => explain::run(id, client, output, now).await,
         Command::Label(command) => label::run(command, client, output, now).await,
         Command::Answer(args) => label::answer(args, client, output).await,
+        Command::Acknowledge(args) => handle::acknowledge(args, client, output).await,
+        Command::Snooze(args) => handle::snooze(args, client, output, now).await,
+        Command::Comment(args) => handle::comment(args, client, output).await,
         Command::Alerts(command) => alerts::run(command, client, output, now.as_millisecond()).await,
         Command::Budget(args) => budget::run(args, client, output, now).await,
         Command::Exception(command) => exception::run(command, client, output, now).await,

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Stop};
 use crate::incidents::{self, lasted, severity_tone};
 use crate::output::{Column, Format, Output};
 use crate::progress::waiting;
-use crate::{json, sparkline, units, when, which};
+use crate::{handle, json, sparkline, units, when, which};
 
 /// Fits a narrow terminal beside its indent.
 const SPARKLINE_WIDTH: usize = 60;
@@ -88,6 +88,7 @@ fn whole(incident: &Incident, explained: &ExplainIncidentResponse, now_unix_ms: 
         ("peers", Cell::Json(json::peers(explained))),
         ("processes", Cell::List(explained.processes.clone())),
         ("answers", Cell::Json(json::answers(&explained.answers))),
+        ("handlings", Cell::Json(json::handlings(&explained.handlings))),
         ("label_ids", Cell::Json(json::ids(explained.labels.iter().map(|label| label.id)))),
         ("related_ids", Cell::Json(json::ids(explained.related.iter().map(|related| related.id)))),
     ];
@@ -142,6 +143,7 @@ fn page(output: &Output, incident: &Incident, explained: &ExplainIncidentRespons
             format!("{} {}, {at}{undone}{note}", answer.author, answer.answer().word())
         }),
     );
+    section(&mut text, output, "Done about it", explained.handlings.iter().map(|one| handle::line(one, output)));
     how_to_answer(&mut text, output, incident);
     text
 }
@@ -163,6 +165,7 @@ fn head(text: &mut String, output: &Output, incident: &Incident, explained: &Exp
     line("", escaped(&incident.summary));
     line("Where", format!("{}, cluster {}", escaped(&place(&workload)), escaped(&workload.cluster)));
     line("Withheld", withheld.trim_end().to_owned());
+    line("Who", escaped(&handle::standing(incident, output, now_unix_ms)));
     line("Pods", few(&incident.pods));
     line("Nodes", few(&incident.nodes));
     let ids: Vec<_> = incident.container_ids.iter().map(|id| short_id(id).to_owned()).collect();
@@ -243,6 +246,11 @@ fn section(text: &mut String, output: &Output, title: &str, lines: impl Iterator
 
 fn how_to_answer(text: &mut String, output: &Output, incident: &Incident) {
     let (id, kind) = (incident.id, incident.kind().word());
+    if incident.resolved_unix_ms == 0 {
+        let _ = writeln!(text, "\n{}", output.bold("What to do first"));
+        let _ = writeln!(text, "  vedette acknowledge {id} {:<9} you are looking at it", "");
+        let _ = writeln!(text, "  vedette snooze {id} --for 2h {:<5} nobody is told of it until then, unless it becomes more severe", "");
+    }
     let _ = writeln!(text, "\n{}", output.bold("How to answer"));
     for (word, meaning) in [
         ("attack", format!("it was one (--kind KIND where it was not {kind})")),

@@ -92,6 +92,10 @@ pub fn columns(change: Option<IncidentChange>) -> Vec<Column> {
         Column::data("asked_severity"),
         Column::data("withheld"),
         Column::data("withheld_by"),
+        Column::both("acknowledged_by", "WHO"),
+        Column::data("acknowledged"),
+        Column::data("snoozed_by"),
+        Column::both("snoozed_until", "SNOOZED UNTIL"),
     ];
     if change.is_some() {
         columns.insert(0, Column::data("change"));
@@ -130,6 +134,10 @@ pub fn cells(change: Option<IncidentChange>, incident: &Incident, now_unix_ms: i
         Cell::word(incident.asked_severity().word(), Tone::Plain),
         Cell::word(incident.withheld().word(), Tone::Plain),
         Cell::text(&incident.withheld_by),
+        Cell::text(&incident.acknowledged_by),
+        Cell::instant(incident.acknowledged_unix_ms),
+        Cell::text(&incident.snoozed_by),
+        Cell::instant(Some(incident.snoozed_until_unix_ms).filter(|until| *until > now_unix_ms).unwrap_or_default()),
     ];
     if let Some(change) = change {
         cells.insert(0, Cell::word(change_word(change), Tone::Plain));

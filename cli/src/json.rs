@@ -1,7 +1,7 @@
 //! The nested parts of answers as JSON, fields in the order of the contract.
 
 use serde::Serialize;
-use vedette_proto::v1::{Evidence, ExplainIncidentResponse, RecordedAnswer};
+use vedette_proto::v1::{Evidence, ExplainIncidentResponse, RecordedAnswer, RecordedHandling};
 
 use crate::when::utc;
 
@@ -91,6 +91,29 @@ pub fn answers(answers: &[RecordedAnswer]) -> String {
         note: &one.note,
         time: instant(one.unix_ms),
         undone: instant(one.undone_unix_ms),
+    });
+    text(&list.collect::<Vec<_>>())
+}
+
+#[derive(Serialize)]
+struct HandlingOut<'a> {
+    id: u64,
+    handling: &'static str,
+    author: &'a str,
+    note: &'a str,
+    time: Option<String>,
+    until: Option<String>,
+}
+
+/// What was done about an incident as a JSON list.
+pub fn handlings(handlings: &[RecordedHandling]) -> String {
+    let list = handlings.iter().map(|one| HandlingOut {
+        id: one.id,
+        handling: one.handling().word(),
+        author: &one.author,
+        note: &one.note,
+        time: instant(one.unix_ms),
+        until: instant(one.until_unix_ms),
     });
     text(&list.collect::<Vec<_>>())
 }

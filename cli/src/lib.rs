@@ -15,6 +15,7 @@ mod crosscheck;
 mod exception;
 mod explain;
 pub mod export;
+mod handle;
 mod incidents;
 mod judge;
 mod label;

@@ -50,6 +50,11 @@ impl When {
     }
 }
 
+/// Reads a span from now on: `30m`, `2h`, `1d`.
+pub fn parse_ahead(text: &str) -> Result<SignedDuration, String> {
+    parse_span(text.trim()).filter(|span| !span.is_zero()).ok_or_else(|| "not a span; write 30m, 2h, 1d".to_owned())
+}
+
 /// `1h30m`, `3d`: whole numbers with units, the largest unit first or not.
 fn parse_span(text: &str) -> Option<SignedDuration> {
     let mut seconds: i64 = 0;
@@ -180,6 +185,12 @@ mod tests {
         assert_eq!(ms("1h30m"), at("2026-11-22T10:30:00Z"));
         assert_eq!(ms("3d"), at("2026-11-19T12:00:00Z"));
         assert_eq!(ms("now"), at("2026-11-22T12:00:00Z"));
+    }
+
+    #[test]
+    fn a_span_ahead_is_more_than_nothing() {
+        assert_eq!(parse_ahead("1h30m"), Ok(SignedDuration::from_mins(90)));
+        assert!(["", "0s", "now", "-2h", "2026-11-22"].into_iter().all(|text| parse_ahead(text).is_err()));
     }
 
     #[test]

@@ -106,6 +106,8 @@ fn an_explanation_reads_at_three_in_the_morning() {
         "    ▁▁ ▁▅██▆  0/s to 200/s, 09:59:56 to 10:00:03, abababababab\n        ^ onset 10:00:00\n",
         "    10.0.0.7:443, 12 connections, 3 connecting\n",
         "  jo unsure, 2026-11-22 10:00:00 UTC\n",
+        "  jo commented, 2026-11-22 10:00:00 UTC: ",
+        "  vedette acknowledge 12           you are looking at it\n",
         "  vedette answer 12 expected       it was real but allowed",
         "  vedette accept 12                this level is the workload's normal from now on",
     ] {
@@ -163,6 +165,28 @@ fn an_answer_is_recorded() {
     assert_eq!((attack.code, attack.out.as_str()), (0, "incident 12: attack; label 6 added\n"));
     assert_eq!(json(&expected.out), json(r#"{"id":5,"label_id":null}"#));
     assert_eq!(senseless.code, 2);
+}
+
+#[test]
+fn an_incident_is_acknowledged_snoozed_and_commented() {
+    let installation = Installation::new();
+    let aggregator = Aggregator::start(&installation);
+    let run = |args: &str| ran(installation.vedette(aggregator.address, args));
+
+    let acknowledged = run("acknowledge 12 --author jo");
+    let snoozed = run("snooze 12 --for 2h --author jo");
+    let commented = run("comment 12 release --author jo -o json");
+    let [nameless, endless, unknown] = ["snooze 12", "snooze 12 --for 0s", "comment 404 x --author jo"].map(run);
+    let listed = json(&run("incidents -o json").out);
+    let table = run("incidents").out;
+
+    assert_eq!((acknowledged.code, acknowledged.out.as_str()), (0, "incident 12: acknowledged by jo\n"));
+    assert!(snoozed.code == 0 && snoozed.out.starts_with("incident 12: nobody is told of it until 20"), "{}", snoozed.out);
+    assert_eq!(json(&commented.out), json(r#"{"id":7}"#));
+    assert_eq!((nameless.code, endless.code, unknown.code), (2, 2, 3));
+    assert_eq!((&listed[0]["acknowledged_by"], &listed[0]["snoozed_by"]), (&json("\"jo\""), &json("\"jo\"")));
+    assert!(!listed[0]["acknowledged"].is_null() && !listed[0]["snoozed_until"].is_null());
+    assert!(table.contains("SNOOZED UNTIL"), "{table}");
 }
 
 #[test]

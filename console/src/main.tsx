@@ -107,6 +107,7 @@ const KEYS = [
   ["/", "find"],
   ["j k", "next, previous incident or row; Enter opens it"],
   ["a e n u", "on an incident: attack, expected, nothing there, unsure"],
+  ["g s c", "on an incident: I have it (or hand it back), snooze (or wake), comment"],
   ["x", "on an incident: make an exception of it"],
   ["arrows", "on a chart: choose a range; Shift widens, Ctrl is finer, Enter labels it, Escape forgets it"],
   ["t", "light or dark"],

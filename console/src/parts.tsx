@@ -1,6 +1,7 @@
 // Small pieces that several pages show.
 import type { ComponentChildren } from "preact";
 import { ago, fullTime, ms, number, short, span, time, vis } from "./format";
+import { Standing } from "./handling";
 import { BaselineState, type Incident } from "./gen/vedette/v1/query_pb";
 import type { Severity, Workload } from "./gen/vedette/v1/types_pb";
 import { useNow } from "./poll";
@@ -73,6 +74,9 @@ export function IncidentRow({ incident }: { incident: Incident }) {
         <At ms={ms(incident.onsetUnixMs)} />
         <div class="dim">{lasted}</div>
         {incident.answer ? <div class="state answered">{answerWord(incident.answer)}</div> : null}
+        <div>
+          <Standing incident={incident} />
+        </div>
       </div>
     </li>
   );

@@ -1,5 +1,5 @@
 // The contract's words for its enumerations, the same as in SQL and on the command line.
-import { Answer, LabelSource } from "./gen/vedette/v1/label_pb";
+import { Answer, Handling, LabelSource } from "./gen/vedette/v1/label_pb";
 import { ModelState } from "./gen/vedette/v1/model_pb";
 import { AlertState } from "./gen/vedette/v1/policy_pb";
 import { BaselineState, NodeState } from "./gen/vedette/v1/query_pb";
@@ -16,6 +16,7 @@ export const severityWord = (value: Severity) => word(Severity as never, value);
 export const familyWord = (value: Family) => word(Family as never, value).replace("_", " ");
 export const originWord = (value: Origin) => word(Origin as never, value);
 export const answerWord = (value: Answer) => word(Answer as never, value).replace("_", " ");
+export const handlingWord = (value: Handling) => word(Handling as never, value);
 export const sourceWord = (value: LabelSource) => word(LabelSource as never, value);
 export const nodeWord = (value: NodeState) => word(NodeState as never, value);
 export const baselineWord = (value: BaselineState) => word(BaselineState as never, value);

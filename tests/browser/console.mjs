@@ -162,7 +162,29 @@ await step("the incident says what, where, since when and why", async () => {
 });
 await step("pictures of the incident", () => pictures("incident"));
 
-const labels = () => JSON.parse(execFileSync(VEDETTE, ["label", "list", "-o", "json"], { encoding: "utf8" }) || "[]");
+await step("what, where, since when, why and what to press are in the first screenful", async () => {
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.screenshot({ path: `${SCREENSHOTS}/incident-first-screenful-light.png` });
+  const parts = {
+    effect: page.locator(".alarm h1"),
+    where: page.locator(".alarm .where"),
+    since: page.locator(".alarm .facts dt", { hasText: "since" }),
+    why: page.locator(".evidence li").first(),
+    "the first thing to press": page.getByRole("button", { name: /^I have it/ }),
+    "the last answer": page.getByRole("button", { name: /^Unsure/ }),
+  };
+  for (const [name, part] of Object.entries(parts)) {
+    const box = await part.boundingBox();
+    must(box && box.y >= 0 && box.y + box.height <= 800, `${name} is at ${JSON.stringify(box)}`);
+  }
+  await page.setViewportSize({ width: 1440, height: 960 });
+});
+
+const told = (...command) => JSON.parse(execFileSync(VEDETTE, [...command, "-o", "json"], { encoding: "utf8" }) || "[]");
+const labels = () => told("label", "list");
+/** The incident as the command line lists it. */
+const listed = () => told("incidents").find((one) => String(one.id) === incident);
 
 await step("a brushed range becomes a label that the command line lists", async () => {
   const plot = page.locator(".chart .u-over").first();
@@ -192,6 +214,44 @@ await step("each answer is recorded", async () => {
   await page.locator(".answersgiven li").nth(3).waitFor();
 });
 
+await step("an incident is taken, snoozed and commented, and everybody sees by whom", async () => {
+  const who = page.getByRole("group", { name: "who has it" });
+  await who.getByRole("button", { name: /^I have it/ }).click();
+  await who.locator(".who", { hasText: "anna has it since" }).waitFor();
+  await who.getByLabel("snooze for").selectOption({ label: "30 min" });
+  await who.getByRole("button", { name: /^Snooze/ }).click();
+  await who.locator(".who", { hasText: "nobody is told until" }).waitFor();
+  await who.getByLabel("comment").fill("<b>asked</b> the team of the shop");
+  await who.getByRole("button", { name: /^Comment/ }).click();
+  await page.locator(".handled li", { hasText: "<b>asked</b> the team of the shop" }).waitFor();
+  const { acknowledged_by, snoozed_by, snoozed_until } = listed();
+  const minutes = (Date.parse(snoozed_until) - Date.now()) / 60_000;
+  must(acknowledged_by === "anna" && snoozed_by === "anna" && minutes > 25 && minutes < 31, JSON.stringify(listed()));
+  await accessible("an incident that somebody has");
+  await open("#/");
+  await page.locator(".incident", { has: page.locator(`a[href='#/incident/${incident}']`) }).getByText("snoozed until").waitFor();
+  await open(`#/incident/${incident}`);
+  await page.locator(".handled li").nth(2).waitFor();
+});
+
+await step("an exception is previewed and added", async () => {
+  await page.getByRole("button", { name: /^Make an exception/ }).click();
+  const dialog = page.locator("dialog[open]");
+  await dialog.getByText(/would have hidden [1-9]/).waitFor();
+  await dialog.getByLabel("Namespace").fill("nowhere");
+  await dialog.getByText(/would have hidden 0,/).waitFor();
+  await dialog.getByLabel("Namespace").fill("sh?p");
+  await dialog.getByText(/would have hidden [1-9]/).waitFor();
+  await page.screenshot({ path: `${SCREENSHOTS}/exception-light.png` });
+  await accessible("the exception's dialog");
+  await dialog.getByLabel("Name", { exact: true }).fill("sale");
+  await dialog.getByLabel("Why").fill("a sale <i>until Friday</i>");
+  await dialog.getByRole("button", { name: "Add the exception" }).click();
+  await dialog.waitFor({ state: "detached" });
+  const sale = told("exception", "list").find((one) => one.name === "sale");
+  must(sale?.namespace === "sh?p" && sale.reason === "a sale <i>until Friday</i>", JSON.stringify(told("exception", "list")));
+});
+
 await step("all of it by keyboard", async () => {
   await page.keyboard.press("o");
   await page.getByRole("heading", { name: "Open incidents" }).waitFor();
@@ -210,6 +270,18 @@ await step("all of it by keyboard", async () => {
   await page.locator(".answersgiven li").nth(3).waitFor();
   await page.keyboard.press("a");
   await page.locator(".answersgiven li").nth(4).waitFor();
+  const who = page.getByRole("group", { name: "who has it" });
+  await page.keyboard.press("g");
+  await who.getByRole("button", { name: /^I have it/ }).waitFor();
+  await page.keyboard.press("s");
+  await who.getByRole("button", { name: /^Snooze/ }).waitFor();
+  await page.keyboard.press("g");
+  await who.locator(".who", { hasText: "anna has it since" }).waitFor();
+  await page.keyboard.press("c");
+  await page.keyboard.type("asked twice");
+  await page.keyboard.press("Enter");
+  await page.locator(".handled li", { hasText: "asked twice" }).waitFor();
+  must(listed().acknowledged_by === "anna" && !listed().snoozed_until, JSON.stringify(listed()));
   // To the first chart, as a person without a mouse gets there.
   for (let tabs = 0; tabs < 80; tabs++) {
     await page.keyboard.press("Tab");
@@ -231,6 +303,14 @@ await step("all of it by keyboard", async () => {
   await page.keyboard.press("Enter");
   await page.locator("dialog[open]").waitFor({ state: "detached" });
   must(labels().some((one) => one.kind === "memory_leak"), JSON.stringify(labels()));
+  await page.keyboard.press("x");
+  const dialog = page.locator("dialog[open]");
+  await dialog.getByText(/would have hidden \d/).waitFor();
+  must(await page.evaluate(() => document.activeElement?.tagName === "INPUT"), "the reason is not where the focus is");
+  await page.keyboard.type("by keyboard");
+  await page.keyboard.press("Enter");
+  await dialog.waitFor({ state: "detached" });
+  must(told("exception", "list").some((one) => one.reason === "by keyboard"), JSON.stringify(told("exception", "list")));
 });
 
 await step("names full of markup and escapes are harmless", async () => {
@@ -253,6 +333,7 @@ for (const [name, hash, waits] of [
   ["incidents", "#/incidents", "tbody tr"],
   ["node", "#/node/worker-1", ".chart canvas"],
   ["labels", "#/labels", "tbody tr"],
+  ["budget", "#/budget", "tbody tr"],
   ["sql", "#/sql", "textarea"],
 ]) {
   await step(`pictures of ${name}`, async () => {
@@ -275,6 +356,51 @@ await step("pictures of the workload", async () => {
   await settled();
   await pictures("workload");
 });
+
+const models = () => told("model", "list");
+const serving = () => models().find((one) => one.state === "serving")?.id;
+/** Until the aggregator says so. */
+async function until(truth, why) {
+  for (let tries = 0; !truth(); tries++) {
+    must(tries < 50, why());
+    await page.waitForTimeout(100);
+  }
+}
+
+await step("a model is promoted with a reason, another one by keyboard, and rolled back", async () => {
+  await page.keyboard.press("m");
+  await page.locator("main tbody code").first().waitFor();
+  const [first, second] = models().map((one) => one.id);
+  must(first && second && !serving(), JSON.stringify(models()));
+  await page.locator("main tbody button", { hasText: first }).click();
+  const promote = page.getByRole("button", { name: /^Promote/ });
+  must(await promote.isDisabled(), "it can be promoted without a reason");
+  await page.getByLabel("Why").fill("the first <b>one</b>");
+  await promote.click();
+  await until(() => serving() === first, () => JSON.stringify(models()));
+
+  await page.locator("main tbody button", { hasText: second }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: `Model ${second}` }).waitFor();
+  for (let tabs = 0; tabs < 60; tabs++) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement?.closest("label")?.textContent?.startsWith("Why"))) break;
+  }
+  await page.keyboard.type("the second one");
+  for (let tabs = 0; tabs < 6; tabs++) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement?.textContent?.startsWith("Promote"))) break;
+  }
+  await page.keyboard.press("Enter");
+  await until(() => serving() === second, () => JSON.stringify(models()));
+
+  const back = page.getByRole("button", { name: /^Roll back/ });
+  await back.focus();
+  await page.keyboard.press("Enter");
+  await until(() => serving() === first, () => JSON.stringify(models()));
+  await page.locator("tbody", { hasText: "the first <b>one</b>" }).locator("tr", { hasText: "roll back" }).waitFor();
+});
+await step("pictures of models", () => pictures("models"));
 
 await step("leaving ends the session", async () => {
   await page.getByRole("button", { name: "leave" }).click();

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn every_role_may_do_what_it_is_for() {
         let rights = |role: Role| {
-            ["QueryService/Query", "LabelService/ListLabels", "LabelService/AddLabels", "ExportService/Export", "IngestService/Stream"]
+            ["QueryService/Query", "LabelService/ListLabels", "LabelService/HandleIncident", "ExportService/Export", "IngestService/Stream"]
                 .map(|method| need(&format!("/vedette.v1.{method}")).met_by(role))
         };
 

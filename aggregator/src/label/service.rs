@@ -6,12 +6,12 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::warn;
 use vedette_proto::v1::{
-    self, AddLabelsRequest, AddLabelsResponse, Answer, AnswerIncidentRequest, AnswerIncidentResponse, Incident, IncidentChange, Kind,
-    Label, LabelSource, ListLabelsRequest, ListLabelsResponse, RetractLabelRequest, RetractLabelResponse, Selector, TimeRange,
+    self, AddLabelsRequest, AddLabelsResponse, Answer, AnswerIncidentRequest, AnswerIncidentResponse, HandleIncidentRequest,
+    HandleIncidentResponse, Incident, IncidentChange, Kind, Label, LabelSource, ListLabelsRequest, ListLabelsResponse, RetractLabelRequest, RetractLabelResponse, Selector, TimeRange,
     WatchIncidentsResponse,
 };
 
-use super::check;
+use super::{check, handling};
 use crate::{
     Shared,
     auth::caller,
@@ -63,9 +63,10 @@ impl From<StoreError> for Status {
         match error {
             StoreError::Missing { .. } | StoreError::NoSuch { .. } | StoreError::NoAnswer { .. } => Self::not_found(message),
             StoreError::Exists { .. } => Self::already_exists(message),
-            StoreError::AlreadyRetracted { .. } | StoreError::IsRetraction { .. } | StoreError::AlreadyJudged { .. } => {
-                Self::failed_precondition(message)
-            }
+            StoreError::AlreadyRetracted { .. }
+            | StoreError::IsRetraction { .. }
+            | StoreError::AlreadyJudged { .. }
+            | StoreError::Resolved { .. } => Self::failed_precondition(message),
             StoreError::Full { .. } => Self::resource_exhausted(message),
             StoreError::Sqlite { .. } | StoreError::Read { .. } => {
                 warn!(%error, "the store failed");
@@ -168,10 +169,16 @@ impl v1::label_service_server::LabelService for LabelService {
         let _ = self.shared.changes.send(WatchIncidentsResponse { change: IncidentChange::Updated.into(), incident: Some(incident) });
         Ok(Response::new(AnswerIncidentResponse { id, label_id }))
     }
+
+    async fn handle_incident(&self, request: Request<HandleIncidentRequest>) -> Result<Response<HandleIncidentResponse>, Status> {
+        let caller = caller(&request);
+        let id = handling::handle(&self.shared, &caller, &request.into_inner()).await?;
+        Ok(Response::new(HandleIncidentResponse { id }))
+    }
 }
 
 /// Before the detail of an audit line: in whose name the caller spoke, where that is another's. Quoted, as the names are the caller's words.
-fn claimed<'a>(caller: &str, authors: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn claimed<'a>(caller: &str, authors: impl IntoIterator<Item = &'a str>) -> String {
     let others: BTreeSet<&str> = authors.into_iter().filter(|author| *author != caller).collect();
     if others.is_empty() {
         return String::new();

@@ -105,9 +105,9 @@ pub fn link(pattern: &str, id: u64) -> String {
     pattern.replace("{id}", &id.to_string())
 }
 
-/// What is known of an incident, for people.
+/// What is known of an incident, for people, at an instant by our clock.
 #[must_use]
-pub fn annotations(incident: &Incident) -> BTreeMap<&'static str, String> {
+pub fn annotations(incident: &Incident, now_ms: i64) -> BTreeMap<&'static str, String> {
     let id = incident.id;
     let evidence: Vec<_> = incident.evidence.iter().map(|evidence| format!("- {}", line(&evidence.sentence))).collect();
     let all = [
@@ -120,11 +120,18 @@ pub fn annotations(incident: &Incident) -> BTreeMap<&'static str, String> {
         ("pods", listed(&incident.pods)),
         ("nodes", listed(&incident.nodes)),
         ("attack_techniques", listed(&incident.attack_techniques)),
+        ("acknowledged", said(&incident.acknowledged_by, "since", incident.acknowledged_unix_ms)),
+        ("snoozed", if now_ms < incident.snoozed_until_unix_ms { said(&incident.snoozed_by, "until", incident.snoozed_until_unix_ms) } else { String::new() }),
         ("incident", id.to_string()),
         ("explain", format!("vedette explain {id}")),
         ("answer", format!("vedette answer {id} attack | expected | nothing-there | unsure")),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// `by anna since 2026-11-27T03:12:05Z`; empty where nobody did.
+fn said(by: &str, word: &str, unix_ms: i64) -> String {
+    if unix_ms > 0 { format!("by {} {word} {}", line(by), rfc3339(unix_ms)) } else { String::new() }
 }
 
 /// A kind's word; what has none is unknown.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use vedette_proto::v1::{Answer, Incident, Origin};
+use vedette_proto::v1::{Answer, Incident, Origin, Severity};
 
 use super::{
     alert::{self, Alert, Identity, annotations, kind_word, link, rfc3339},
@@ -35,8 +35,12 @@ struct Entry {
     incident: Incident,
     record: Record,
     receivers: BTreeSet<usize>,
-    /// When it was over, by our clock. `None` while it fires.
+    /// Whether the routes give it to anybody as it is now.
+    routed: bool,
+    /// When it was over, or was snoozed, by our clock. `None` while it fires.
     over_ms: Option<i64>,
+    /// Somebody wants quiet for a while: it does not fire, and comes back by itself.
+    snoozed: bool,
     /// What webhooks were told last.
     told: BTreeMap<usize, String>,
 }
@@ -48,8 +52,31 @@ pub struct Event {
     pub stage: String,
     /// The incident as it is now.
     pub incident: Incident,
-    /// Whether it goes on.
-    pub firing: bool,
+    /// Whether it fires, is snoozed, or is over.
+    pub state: State,
+}
+
+/// What becomes of an incident that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It goes on.
+    Firing,
+    /// It goes on, and somebody wants to hear nothing of it for a while.
+    Snoozed,
+    /// It is over.
+    Resolved,
+}
+
+impl State {
+    /// As receivers are told.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Snoozed => "snoozed",
+            Self::Resolved => "resolved",
+        }
+    }
 }
 
 /// What taking a change in came to.
@@ -81,11 +108,13 @@ impl Board {
     }
 
     /// Goes on with an incident of an earlier run: as it was told, and to whom.
-    pub fn restore(&mut self, incident: Incident, record: Record, told: BTreeMap<usize, String>) {
+    pub fn restore(&mut self, incident: Incident, record: Record, told: BTreeMap<usize, String>, now_ms: i64) {
+        let snoozed = !is_over(&incident) && is_snoozed(&incident, now_ms);
         // An end that came while nobody listened, or just before: by event time, which is all there is.
-        let over_ms = is_over(&incident).then(|| incident.resolved_unix_ms.max(incident.updated_unix_ms));
+        let over_ms = (snoozed || is_over(&incident)).then(|| incident.resolved_unix_ms.max(incident.updated_unix_ms));
         let receivers = self.routes.receivers(&incident).iter().copied().chain(told.keys().copied()).collect();
-        self.entries.insert(incident.id, Entry { incident: trimmed(incident), record, receivers, over_ms, told });
+        let entry = Entry { incident: trimmed(incident), record, receivers, routed: true, over_ms, snoozed, told };
+        self.entries.insert(entry.incident.id, entry);
     }
 
     /// Takes in an incident as it is now.
@@ -94,10 +123,10 @@ impl Board {
         if !own || incident.origin() == Origin::Replay {
             return Taken::default();
         }
-        let mut incident = trimmed(incident);
+        let incident = trimmed(incident);
         let receivers: BTreeSet<usize> = self.routes.receivers(&incident).iter().copied().collect();
         let Some(entry) = self.entries.get_mut(&incident.id) else {
-            if receivers.is_empty() || is_over(&incident) {
+            if receivers.is_empty() || is_over(&incident) || is_snoozed(&incident, now_ms) {
                 return Taken::default();
             }
             if self.entries.len() >= MAX_ENTRIES {
@@ -105,35 +134,29 @@ impl Board {
             }
             let identity = Identity::new(&incident, kind_word(incident.kind()));
             let record = Record { identity, since_unix_ms: incident.onset_unix_ms, turn: 0 };
-            let entry = Entry { incident, record: record.clone(), receivers, over_ms: None, told: BTreeMap::new() };
+            let told = BTreeMap::new();
+            let entry = Entry { incident, record: record.clone(), receivers, routed: true, over_ms: None, snoozed: false, told };
             self.entries.insert(entry.incident.id, entry);
             return Taken { record: Some(record), news: true, dropped: false };
         };
-        if incident.answer() == Answer::Unspecified {
-            // The detector does not know what people said.
-            incident.answer = entry.incident.answer;
-        }
         let before = entry.record.clone();
         let was_over = entry.over_ms.is_some();
         // Who was told of it is told of its end, even if it goes to nobody any more.
-        let over = is_over(&incident) || receivers.is_empty();
-        if !receivers.is_empty() {
+        entry.routed = !receivers.is_empty();
+        if entry.routed {
             entry.receivers.extend(receivers);
             let identity = Identity::new(&incident, &before.identity.kind);
             if identity != before.identity {
                 entry.record = Record { identity, since_unix_ms: incident.updated_unix_ms.max(before.since_unix_ms), ..before.clone() };
             }
         }
-        match (was_over, over) {
-            (false, true) => entry.over_ms = Some(now_ms),
-            (true, false) => {
-                entry.over_ms = None;
-                entry.record.turn += 1;
-                entry.record.since_unix_ms = incident.updated_unix_ms.max(before.since_unix_ms);
-            }
-            _ => {}
-        }
+        // Told in an annotation, or by a webhook that was not told yet.
+        let news = entry.incident.acknowledged_unix_ms != incident.acknowledged_unix_ms
+            || entry.incident.snoozed_until_unix_ms != incident.snoozed_until_unix_ms;
+        let at_ms = incident.updated_unix_ms;
         entry.incident = incident;
+        entry.settle(at_ms, now_ms);
+        let over = entry.over_ms.is_some();
         let changed = entry.record != before;
         let record = changed.then(|| entry.record.clone());
         if changed && !was_over && entry.record.identity != before.identity {
@@ -141,7 +164,20 @@ impl Board {
             let too_many = self.retired.len().saturating_sub(MAX_RETIRED);
             self.retired.drain(..too_many);
         }
-        Taken { record, news: changed || was_over != over, dropped: false }
+        Taken { record, news: news || changed || was_over != over, dropped: false }
+    }
+
+    /// Ends the snoozes whose time is over: what fires again by that is to be remembered.
+    pub fn wake(&mut self, now_ms: i64) -> Vec<(u64, Record)> {
+        let mut woken = Vec::new();
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.snoozed) {
+            let before = entry.record.clone();
+            entry.settle(now_ms, now_ms);
+            if entry.record != before {
+                woken.push((*id, entry.record.clone()));
+            }
+        }
+        woken
     }
 
     /// Takes those off that everybody was told of for long enough: their ids, and how many webhooks were never told.
@@ -151,9 +187,8 @@ impl Board {
         let mut gone = Vec::new();
         let mut untold = 0;
         self.entries.retain(|id, entry| {
-            let Some(over_ms) = entry.over_ms else { return true };
-            let waiting =
-                entry.receivers.intersection(webhooks).filter(|index| entry.told.get(*index) != Some(&entry.stage())).count() as u64;
+            let Some(over_ms) = entry.over_ms.filter(|_| !entry.snoozed) else { return true };
+            let waiting = webhooks.iter().filter(|index| entry.waits(**index)).count() as u64;
             let stays = now_ms - over_ms < resolved_ms || (waiting > 0 && now_ms - over_ms < GIVE_UP_MS);
             if !stays {
                 gone.push(*id);
@@ -198,7 +233,7 @@ impl Board {
             let since_ms = entry.record.since_unix_ms;
             let mut one = Alert {
                 labels: identity.labels(),
-                annotations: annotations(&entry.incident),
+                annotations: annotations(&entry.incident, now_ms),
                 starts_at: rfc3339(since_ms),
                 ends_at: rfc3339(entry.over_ms.map_or(until_ms, |over_ms| over_ms.max(since_ms))),
                 generator_url: link(pattern, entry.incident.id),
@@ -214,9 +249,8 @@ impl Board {
     /// What a webhook was not told yet, the oldest incident first.
     #[must_use]
     pub fn events(&self, receiver: usize, most: usize) -> Vec<Event> {
-        let waiting = |entry: &&Entry| entry.receivers.contains(&receiver) && entry.told.get(&receiver) != Some(&entry.stage());
-        let event = |entry: &Entry| Event { stage: entry.stage(), incident: entry.incident.clone(), firing: entry.over_ms.is_none() };
-        self.entries.values().filter(waiting).take(most).map(event).collect()
+        let event = |entry: &Entry| Event { stage: entry.stage(), incident: entry.incident.clone(), state: entry.state() };
+        self.entries.values().filter(|entry| entry.waits(receiver)).take(most).map(event).collect()
     }
 
     /// A webhook was told.
@@ -230,9 +264,56 @@ impl Board {
 impl Entry {
     /// What a webhook is told once: that it fires, as severe as this, or that it is over; again after each new beginning.
     fn stage(&self) -> String {
-        let what = if self.over_ms.is_some() { "resolved" } else { self.record.identity.severity.as_str() };
+        let what = match self.state() {
+            State::Firing => self.record.identity.severity.as_str(),
+            other => other.word(),
+        };
         format!("{what}-{}", self.record.turn)
     }
+
+    fn state(&self) -> State {
+        match (self.over_ms, self.snoozed) {
+            (None, _) => State::Firing,
+            (Some(_), true) => State::Snoozed,
+            (Some(_), false) => State::Resolved,
+        }
+    }
+
+    /// Whether a webhook is to be told. Of a snooze only who was told that it fires; and who was told as loudly of what somebody
+    /// acknowledged has seen it.
+    fn waits(&self, receiver: usize) -> bool {
+        if !self.receivers.contains(&receiver) {
+            return false;
+        }
+        let Some(told) = self.told.get(&receiver) else { return self.state() != State::Snoozed };
+        let severity = |word: &str| Severity::from_word(word).unwrap_or_default();
+        let heard = told.split_once('-').map_or(Severity::Unspecified, |(word, _)| severity(word));
+        let seen = self.incident.acknowledged_unix_ms > 0 && self.state() == State::Firing;
+        *told != self.stage() && !(seen && heard >= severity(&self.record.identity.severity))
+    }
+
+    /// Begins, ends or goes on, as the incident is at `now_ms` by our clock; what begins again does so at `at_ms`.
+    fn settle(&mut self, at_ms: i64, now_ms: i64) {
+        let ended = is_over(&self.incident) || !self.routed;
+        let snoozed = !ended && is_snoozed(&self.incident, now_ms);
+        match (self.over_ms.is_some(), ended || snoozed) {
+            (false, true) => self.over_ms = Some(now_ms),
+            (true, false) => {
+                self.over_ms = None;
+                self.record.turn += 1;
+                self.record.since_unix_ms = at_ms.max(self.record.since_unix_ms);
+            }
+            // Its end comes while it is quiet, and is told like any other.
+            (true, true) if self.snoozed && !snoozed => self.over_ms = Some(now_ms),
+            _ => {}
+        }
+        self.snoozed = snoozed;
+    }
+}
+
+/// Whether somebody wants to hear nothing of it for now. One that becomes more severe is snoozed no more: the store sees to that.
+fn is_snoozed(incident: &Incident, now_ms: i64) -> bool {
+    now_ms < incident.snoozed_until_unix_ms
 }
 
 /// Resolved, or somebody looked and said that there is nothing to do.

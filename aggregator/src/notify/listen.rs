@@ -44,7 +44,9 @@ pub(super) async fn restore(notifier: &Arc<Notifier>) -> Result<(), StoreError> 
     }
     for (id, record) in records {
         match store.incident(id).await? {
-            Some(stored) => notifier.board().restore(stored.incident, record, told.remove(&id).unwrap_or_default()),
+            Some(stored) => {
+                notifier.board().restore(stored.incident, record, told.remove(&id).unwrap_or_default(), clock::unix_ms());
+            }
             None => store.forget_notified(&[id]).await?,
         }
     }
@@ -67,7 +69,10 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
-            _ = tick.tick() => expire(&notifier, &webhooks).await,
+            _ = tick.tick() => {
+                wake(&notifier).await;
+                expire(&notifier, &webhooks).await;
+            }
             received = changes.recv() => match received {
                 Ok(change) => {
                     if let Some(incident) = change.incident {
@@ -107,13 +112,33 @@ async fn take(notifier: &Arc<Notifier>, incident: Incident) {
         notifier.shared.counters.notify.dropped.inc();
     }
     if let Some(record) = record {
-        let said = serde_json::to_string(&record).expect("a record is strings and numbers");
-        remember(notifier, Notified { incident_id: id, receiver: String::new(), said }).await;
+        remember_record(notifier, id, &record).await;
     }
     if news {
-        notifier.shared.counters.notify.firing.set(notifier.board().firing() as i64);
-        notifier.news.send_modify(|count| *count += 1);
+        tell(notifier);
     }
+}
+
+/// Snoozes end by time, too.
+async fn wake(notifier: &Arc<Notifier>) {
+    let woken = notifier.board().wake(clock::unix_ms());
+    for (id, record) in &woken {
+        remember_record(notifier, *id, record).await;
+    }
+    if !woken.is_empty() {
+        tell(notifier);
+    }
+}
+
+/// There is something new to say.
+fn tell(notifier: &Arc<Notifier>) {
+    notifier.shared.counters.notify.firing.set(notifier.board().firing() as i64);
+    notifier.news.send_modify(|count| *count += 1);
+}
+
+async fn remember_record(notifier: &Arc<Notifier>, incident_id: u64, record: &Record) {
+    let said = serde_json::to_string(record).expect("a record is strings and numbers");
+    remember(notifier, Notified { incident_id, receiver: String::new(), said }).await;
 }
 
 /// A webhook was told.

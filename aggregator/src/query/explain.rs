@@ -54,6 +54,7 @@ pub async fn explain(shared: &Shared, id: u64) -> Result<ExplainIncidentResponse
         peers: peers.collect(),
         processes: processes.iter().map(process_line).collect(),
         answers: shared.store.answers(id).await?,
+        handlings: shared.store.handlings(id).await?,
         labels: labels(shared, &incident).await?,
         related: related(shared, &incident).await?,
         series,

@@ -1,4 +1,4 @@
-//! The tables beside history: incidents, labels, answers, containers, nodes, comparisons and the audit log, read when a question scans them.
+//! The tables beside history: incidents, labels, answers, handlings, containers, nodes, comparisons and the audit log, read when a question scans them.
 
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ enum Which {
     Incidents,
     Labels,
     Answers,
+    Handlings,
     Containers,
     Nodes,
     CrossChecks,
@@ -54,11 +55,12 @@ impl std::fmt::Debug for OnScan {
 /// # Errors
 /// A table of that name exists.
 pub fn register(session: &SessionContext, shared: &Shared) -> Result<()> {
-    use Which::{Answers, Audit, Containers, CrossChecks, Incidents, Labels, Nodes};
+    use Which::{Answers, Audit, Containers, CrossChecks, Handlings, Incidents, Labels, Nodes};
     for (name, which) in [
         ("incidents", Incidents),
         ("labels", Labels),
         ("answers", Answers),
+        ("handlings", Handlings),
         ("containers", Containers),
         ("nodes", Nodes),
         ("cross_checks", CrossChecks),
@@ -121,6 +123,10 @@ impl Which {
                 ("asked_severity", Text),
                 ("withheld", Text),
                 ("withheld_by", Text),
+                ("acknowledged_by", Text),
+                ("acknowledged", Instant),
+                ("snoozed_by", Text),
+                ("snoozed_until", Instant),
             ],
             Self::Labels => &[
                 ("id", Count),
@@ -153,6 +159,15 @@ impl Which {
                 ("time", Instant),
                 ("label_id", Count),
                 ("undone", Instant),
+            ],
+            Self::Handlings => &[
+                ("id", Count),
+                ("incident_id", Count),
+                ("handling", Text),
+                ("author", Text),
+                ("note", Text),
+                ("time", Instant),
+                ("until", Instant),
             ],
             Self::Containers => &[
                 ("cluster", Text),
@@ -232,6 +247,12 @@ impl Which {
                     sheet.instant(answer.undone_unix_ms);
                 }
             }
+            Self::Handlings => {
+                for (incident, one) in shared.store.all_handlings(MAX_ROWS as u64).await.map_err(external)? {
+                    sheet.row().count(one.id).count(incident).text(one.handling().word()).text(&one.author).text(&one.note);
+                    sheet.instant(one.unix_ms).instant(one.until_unix_ms);
+                }
+            }
             Self::Containers => add_containers(&mut sheet, shared),
             Self::Nodes => {
                 for node in shared.fleet.nodes(now_unix_ms()) {
@@ -270,7 +291,8 @@ fn add_incident(sheet: &mut Sheet, incident: &v1::Incident) {
     sheet.text(&incident.nodes.join(",")).text(&incident.pods.join(",")).text(&incident.container_ids.join(","));
     sheet.text(&incident.attack_techniques.join(",")).text(incident.answer().word()).text(incident.origin().word());
     sheet.text(&incident.summary).text(&evidence.join("; ")).text(incident.asked_severity().word());
-    sheet.text(incident.withheld().word()).text(&incident.withheld_by);
+    sheet.text(incident.withheld().word()).text(&incident.withheld_by).text(&incident.acknowledged_by);
+    sheet.instant(incident.acknowledged_unix_ms).text(&incident.snoozed_by).instant(incident.snoozed_until_unix_ms);
 }
 
 fn add_label(sheet: &mut Sheet, label: &v1::Label) {

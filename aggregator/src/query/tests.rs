@@ -40,6 +40,8 @@ async fn sql_reads_every_table_and_says_when_there_is_more() {
         ("SELECT kind FROM labels", Value::Text("scan".into())),
         ("SELECT onset FROM incidents WHERE resolved IS NULL", Value::UnixMs(T0)),
         ("SELECT count(*) FROM answers", Value::Integer(0)),
+        ("SELECT count(*) FROM handlings WHERE until IS NULL", Value::Integer(0)),
+        ("SELECT count(*) FROM incidents WHERE acknowledged IS NULL AND snoozed_until IS NULL", Value::Integer(1)),
         ("SELECT count(*) FROM containers", Value::Integer(0)),
         ("SELECT count(*) FROM nodes", Value::Integer(0)),
         ("SELECT count(*) FROM gaps", Value::Integer(0)),

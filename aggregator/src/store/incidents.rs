@@ -5,7 +5,7 @@ use sqlx::{Row, sqlite::SqliteRow};
 use vedette_history::Protected;
 use vedette_proto::v1::{Answer, Incident, Kind, Selector, Severity};
 
-use super::{LabelFilter, MAX_INCIDENTS, Store, StoreError, cannot, row_id};
+use super::{Handled, LabelFilter, MAX_INCIDENTS, Store, StoreError, cannot, row_id};
 
 /// What belongs to an incident reaches this far beyond its ends: retention spares it.
 const PROTECTED_MARGIN_MS: i64 = 10 * 60 * 1000;
@@ -48,22 +48,27 @@ impl Default for IncidentFilter {
 }
 
 impl Store {
-    /// Writes an incident as it is now; its answer is kept. Beyond [`MAX_INCIDENTS`] the oldest resolved, unanswered ones go.
+    /// Writes an incident as it is now; what people said and did is kept and returned, but a snooze ends where it became more severe.
+    /// Beyond [`MAX_INCIDENTS`] the oldest resolved, unanswered ones go.
     ///
     /// # Errors
     /// What SQLite says.
-    pub async fn save_incident(&self, incident: &Incident, reasoning: &str) -> Result<(), StoreError> {
+    pub async fn save_incident(&self, incident: &Incident, reasoning: &str) -> Result<Handled, StoreError> {
         let what = "save an incident";
         let Some(id) = row_id(incident.id).filter(|id| *id > 0) else {
             return Err(StoreError::Corrupt { what: "incident", id: incident.id, reason: "not an id".to_owned() });
         };
         let workload = incident.workload.clone().unwrap_or_default();
-        sqlx::query(
+        // Read to its end: only then is it known to be committed.
+        let rows = sqlx::query(
             "INSERT INTO incidents (id, cluster, namespace, owner_kind, owner_name, container_name, kind, severity,
                onset_unix_ms, opened_unix_ms, updated_unix_ms, resolved_unix_ms, reasoning, message)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              ON CONFLICT (id) DO UPDATE SET kind = ?7, severity = ?8, onset_unix_ms = ?9, opened_unix_ms = ?10,
-               updated_unix_ms = ?11, resolved_unix_ms = ?12, reasoning = ?13, message = ?14",
+               updated_unix_ms = ?11, resolved_unix_ms = ?12, reasoning = ?13, message = ?14,
+               snoozed_until_unix_ms = iif(?8 > snoozed_severity, 0, snoozed_until_unix_ms),
+               snoozed_by = iif(?8 > snoozed_severity, '', snoozed_by)
+             RETURNING answer, acknowledged_by, acknowledged_unix_ms, snoozed_by, snoozed_until_unix_ms",
         )
         .bind(id)
         .bind(&workload.cluster)
@@ -79,14 +84,14 @@ impl Store {
         .bind(incident.resolved_unix_ms)
         .bind(reasoning)
         .bind(incident.encode_to_vec())
-        .execute(&self.writer)
+        .fetch_all(&self.writer)
         .await
         .map_err(cannot(what))?;
         // Ids count up, so this is seldom needed and then removes what the last 128 added.
         if id % 128 == 0 {
             self.drop_oldest_incidents(MAX_INCIDENTS).await?;
         }
-        Ok(())
+        Ok(rows.first().map(|row| handled(row, 0)).unwrap_or_default())
     }
 
     async fn drop_oldest_incidents(&self, keep: u64) -> Result<(), StoreError> {
@@ -134,7 +139,7 @@ impl Store {
         let StoredIncident { mut incident, reasoning } = stored;
         incident.resolved_unix_ms = incident.updated_unix_ms.max(incident.opened_unix_ms).min(now_unix_ms).max(1);
         incident.summary.push_str("; closed because the aggregator was started again");
-        self.save_incident(&incident, &reasoning).await
+        self.save_incident(&incident, &reasoning).await.map(drop)
     }
 
     /// One incident.
@@ -143,13 +148,16 @@ impl Store {
     /// What SQLite says; a row that cannot be read.
     pub async fn incident(&self, id: u64) -> Result<Option<StoredIncident>, StoreError> {
         let Some(row) = row_id(id) else { return Ok(None) };
-        sqlx::query("SELECT id, message, reasoning, answer FROM incidents WHERE id = ?")
-            .bind(row)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(cannot("read an incident"))?
-            .map(|row| read(&row))
-            .transpose()
+        sqlx::query(
+            "SELECT id, message, reasoning, answer, acknowledged_by, acknowledged_unix_ms, snoozed_by, snoozed_until_unix_ms
+             FROM incidents WHERE id = ?",
+        )
+        .bind(row)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(cannot("read an incident"))?
+        .map(|row| read(&row))
+        .transpose()
     }
 
     /// The newest `limit` incidents of the filter that `keep` accepts, newest first.
@@ -164,7 +172,7 @@ impl Store {
     ) -> Result<Vec<StoredIncident>, StoreError> {
         use futures::TryStreamExt;
         let mut rows = sqlx::query(
-            "SELECT id, message, reasoning, answer FROM incidents
+            "SELECT id, message, reasoning, answer, acknowledged_by, acknowledged_unix_ms, snoozed_by, snoozed_until_unix_ms FROM incidents
              WHERE (?1 IS NULL OR cluster = ?1) AND onset_unix_ms < ?3 AND (resolved_unix_ms = 0 OR resolved_unix_ms >= ?2)
                AND (?4 = '' OR kind = ?4) AND severity >= ?5 AND (NOT ?6 OR resolved_unix_ms = 0)
              ORDER BY id DESC",
@@ -248,6 +256,17 @@ fn read(row: &SqliteRow) -> Result<StoredIncident, StoreError> {
         id,
         reason: error.to_string(),
     })?;
-    incident.answer = Answer::from_word(row.get::<&str, _>(3)).unwrap_or(Answer::Unspecified).into();
+    handled(row, 3).say(&mut incident);
     Ok(StoredIncident { incident, reasoning: row.get(2) })
+}
+
+/// What people said and did, from the columns beginning at one.
+fn handled(row: &SqliteRow, first: usize) -> Handled {
+    Handled {
+        answer: Answer::from_word(row.get::<&str, _>(first)).unwrap_or(Answer::Unspecified).into(),
+        acknowledged_by: row.get(first + 1),
+        acknowledged_unix_ms: row.get(first + 2),
+        snoozed_by: row.get(first + 3),
+        snoozed_until_unix_ms: row.get(first + 4),
+    }
 }

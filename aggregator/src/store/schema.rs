@@ -10,7 +10,7 @@ use sqlx::{
 use super::{StoreError, cannot};
 
 /// Each brings the version before it to its own: version 1 is the first. Never changed once released.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_nodes.sql"),
     include_str!("../../migrations/0003_cross_checks.sql"),
@@ -18,6 +18,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0012_policy.sql"),
     include_str!("../../migrations/0013_notified.sql"),
     include_str!("../../migrations/0014_models.sql"),
+    include_str!("../../migrations/0016_handlings.sql"),
 ];
 /// What this program writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use vedette_proto::v1::{
-    Answer, BaselineState, Container, Evidence, ExplainIncidentResponse, Family, GetStatusResponse, Incident, Kind, Node, NodeState,
-    Origin, Peers, RecordedAnswer, Series, Severity, Workload,
+    Answer, BaselineState, Container, Evidence, ExplainIncidentResponse, Family, GetStatusResponse, Handling, Incident, Kind, Node,
+    NodeState, Origin, Peers, RecordedAnswer, RecordedHandling, Series, Severity, Workload,
 };
 
 use super::HOSTILE;
@@ -115,6 +115,14 @@ pub fn explained(incident: Incident) -> ExplainIncidentResponse {
         peers: vec![Peers { container_id: "ab".repeat(32), unix_ms: T0, lines: vec!["10.0.0.7:443, 12 connections, 3 connecting".into()] }],
         processes: vec!["nginx".into(), HOSTILE.into()],
         answers: vec![RecordedAnswer { id: 1, answer: Answer::Unsure.into(), author: "jo".into(), unix_ms: T0, ..Default::default() }],
+        handlings: vec![RecordedHandling {
+            id: 1,
+            handling: Handling::Commented.into(),
+            author: "jo".into(),
+            note: HOSTILE.into(),
+            unix_ms: T0,
+            ..Default::default()
+        }],
         reasoning: "opens without established connections".into(),
         ..ExplainIncidentResponse::default()
     }

@@ -130,6 +130,19 @@ impl LabelService for Services {
         incident.ok_or_else(|| Status::not_found("no such incident"))?.answer = asked.answer;
         Ok(Response::new(AnswerIncidentResponse { id: 5, label_id: if asked.answer() == Answer::Attack { 6 } else { 0 } }))
     }
+
+    async fn handle_incident(&self, request: Request<HandleIncidentRequest>) -> Result<Response<HandleIncidentResponse>, Status> {
+        let asked = request.into_inner();
+        let mut state = self.0.lock().unwrap();
+        let incident = state.incidents.iter_mut().find(|incident| incident.id == asked.incident_id);
+        let incident = incident.ok_or_else(|| Status::not_found("no such incident"))?;
+        match asked.handling() {
+            Handling::Acknowledged => (incident.acknowledged_by, incident.acknowledged_unix_ms) = (asked.author, 1_800_000_000_000),
+            Handling::Snoozed => (incident.snoozed_by, incident.snoozed_until_unix_ms) = (asked.author, asked.until_unix_ms),
+            _ => {}
+        }
+        Ok(Response::new(HandleIncidentResponse { id: 7 }))
+    }
 }
 
 #[tonic::async_trait]

@@ -5,6 +5,7 @@ import { Answers } from "../answers";
 import { Chart, type Range } from "../chart";
 import { ms, number, quantity, short, span, vis } from "../format";
 import type { Container, Evidence, ExplainIncidentResponse, Incident } from "../gen/vedette/v1/query_pb";
+import { Handle, Handled } from "../handling";
 import { LabelDialog, type Target } from "../label";
 import { useLive } from "../live";
 import { At, Badge, Baseline, Fact, Facts, IncidentRow, Place, Score, Section, Trouble } from "../parts";
@@ -20,7 +21,7 @@ export function IncidentPage({ id }: { id: string }) {
   const number = /^\d{1,18}$/.test(id) ? BigInt(id) : 0n;
   const known = useLive().incidents.get(number);
   // Asked again whenever the watch says that it changed; its picture grows meanwhile.
-  const version = known ? `${known.updatedUnixMs} ${known.resolvedUnixMs} ${known.answer} ${known.severity}` : "";
+  const version = known ? `${known.updatedUnixMs} ${known.resolvedUnixMs} ${known.answer} ${known.severity} ${known.acknowledgedUnixMs} ${known.snoozedUntilUnixMs}` : "";
   const open = known?.resolvedUnixMs === 0n;
   const explained = usePoll(`incident ${id}`, open ? 5_000 : 0, (signal) => queryApi.explainIncident({ incidentId: number }, { signal }));
   const [seen, see] = useState(version);
@@ -32,7 +33,7 @@ export function IncidentPage({ id }: { id: string }) {
   if (!incident) return explained.error ? <Trouble text={explained.error} /> : <p class="dim">reading…</p>;
   return (
     <article>
-      <Head incident={incident} />
+      <Head incident={incident} done={explained.again} />
       <Trouble text={explained.error} />
       <div class="columns">
         <div>
@@ -48,6 +49,7 @@ export function IncidentPage({ id }: { id: string }) {
         </div>
         <aside>
           <Answers incident={incident} answers={explained.value?.answers ?? []} done={explained.again} />
+          {explained.value && <Handled handlings={explained.value.handlings} />}
           {explained.value && <Around explained={explained.value} />}
         </aside>
       </div>
@@ -65,7 +67,7 @@ export function IncidentPage({ id }: { id: string }) {
   );
 }
 
-function Head({ incident }: { incident: Incident }) {
+function Head({ incident, done }: { incident: Incident; done: () => void }) {
   const now = useNow();
   const resolved = incident.resolvedUnixMs > 0n;
   return (
@@ -119,6 +121,7 @@ function Head({ incident }: { incident: Incident }) {
         )}
         {originWord(incident.origin) !== "live" && <Fact name="origin">{originWord(incident.origin)}: never pages</Fact>}
       </Facts>
+      <Handle incident={incident} done={done} />
     </header>
   );
 }

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { queryApi } from "../api";
 import { ms, span, vis } from "../format";
 import { Kind, Severity } from "../gen/vedette/v1/types_pb";
+import { Standing } from "../handling";
 import { useLive } from "../live";
 import { At, Badge, Place, Section, Trouble } from "../parts";
 import { usePoll } from "../poll";
@@ -67,6 +68,7 @@ export function Incidents() {
               { head: "onset", cell: (row) => <At ms={ms(row.onsetUnixMs)} />, by: (row) => Number(row.onsetUnixMs), right: true },
               { head: "lasted", cell: (row) => (row.resolvedUnixMs ? span(ms(row.resolvedUnixMs - row.onsetUnixMs)) : <b>open</b>), by: (row) => Number((row.resolvedUnixMs || 9_999_999_999_999n) - row.onsetUnixMs), right: true },
               { head: "answer", cell: (row) => answerWord(row.answer), by: (row) => row.answer },
+              { head: "who", cell: (row) => <Standing incident={row} />, by: (row) => row.acknowledgedBy },
               { head: "no.", cell: (row) => String(row.id), by: (row) => Number(row.id), right: true },
             ]}
           />

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use shop::{CALM, MARKUP, Shop};
+use vedette_detect::Classifier;
+use vedette_forest::Model;
 use vedette_proto::v1::stream_request;
 use vedette_tests::{
     aggregator::{self, Aggregator},
@@ -130,6 +133,9 @@ async fn a_person_finds_explains_answers_and_labels_an_attack() {
             feed.receive().await.unwrap();
         }
     }
+    for note in ["one", "another"] {
+        bring_model(&aggregator, note);
+    }
     let (console, url) = open_console(&aggregator);
 
     let script = browser.script(&aggregator, &url).spawn().unwrap();
@@ -151,11 +157,26 @@ async fn a_person_finds_explains_answers_and_labels_an_attack() {
     assert!(passed, "{said}\n{}\n{}", console.log(), aggregator.process.log());
     let answers = aggregator.sql("select distinct answer from answers order by answer").await.unwrap();
     assert_eq!(answers, [["attack"], ["expected"], ["nothing-there"], ["unsure"]]);
+    assert_eq!(aggregator.number("select count(distinct handling) from handlings where author = 'anna'").await.unwrap(), 5);
     assert_eq!(aggregator.number("select count(*) from labels where author = 'anna' and note like 'brushed%'").await.unwrap(), 1);
     assert_eq!(
         aggregator.number(&format!("select count(distinct owner_name) from incidents where owner_name = '{MARKUP}'")).await.unwrap(),
         1
     );
+}
+
+/// Brings a model: the shipped trees, with a card of the test's own.
+fn bring_model(aggregator: &Aggregator, note: &str) {
+    let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let shipped = Classifier::shipped().unwrap();
+    let mut description = shipped.model().description().clone();
+    description.card.insert("note".to_owned(), note.to_owned());
+    let file = aggregator.folder.join(format!("{note}.vdtm"));
+    fs::write(&file, Model::new(description, shipped.model().forest().clone()).unwrap().to_bytes(&key)).unwrap();
+    let public: String = key.public_key().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(aggregator.folder.join(format!("{note}.vdtm.pub")), public).unwrap();
+    let added = cli::run(aggregator, ["model", "add", file.to_str().unwrap(), "--note", note]).unwrap();
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
 }
 
 /// The incident of the sweep, once there are both.

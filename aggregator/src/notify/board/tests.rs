@@ -119,10 +119,114 @@ fn an_answer_that_all_is_well_ends_the_alert_though_the_incident_is_open() {
     board.take(incident(1), NOW);
 
     board.take(Incident { answer: Answer::Expected.into(), ..incident(1) }, NOW + 1_000);
-    let unanswered = board.take(incident(1), NOW + 2_000);
+    let answered = told(&board, NOW + 2_000);
+    let taken_back = board.take(incident(1), NOW + 3_000);
 
-    assert_eq!(unanswered, Taken::default());
-    assert_eq!(told(&board, NOW + 2_000), [("ticket".to_owned(), false)]);
+    assert_eq!(answered, [("ticket".to_owned(), false)]);
+    assert!(taken_back.news);
+    assert_eq!(told(&board, NOW + 3_000), [("ticket".to_owned(), true)]);
+}
+
+fn acknowledged(id: u64) -> Incident {
+    Incident { acknowledged_by: "an<b>na".into(), acknowledged_unix_ms: NOW + 1_000, ..incident(id) }
+}
+
+fn snoozed(until_ms: i64) -> Incident {
+    Incident { snoozed_by: "anna".into(), snoozed_until_unix_ms: until_ms, ..incident(1) }
+}
+
+#[test]
+fn what_somebody_acknowledged_fires_on_and_says_by_whom_and_since_when() {
+    let mut board = board();
+    board.take(incident(1), NOW);
+
+    let taken = board.take(acknowledged(1), NOW + 1_000);
+
+    let alerts = board.alerts(0, "", UNTIL, NOW + 1_000);
+    assert!(taken.news && taken.record.is_none());
+    assert_eq!(told(&board, NOW + 1_000), [("ticket".to_owned(), true)]);
+    assert_eq!(alerts[0].annotations["acknowledged"], format!("by an‹b›na since {}", rfc3339(NOW + 1_000)));
+    assert!(!alerts[0].labels.contains_key("acknowledged") && !alerts[0].annotations.contains_key("snoozed"));
+}
+
+#[test]
+fn a_webhook_is_told_of_what_was_acknowledged_only_if_it_becomes_more_severe_or_ends() {
+    let mut board = board();
+    board.take(Incident { severity: Severity::Page.into(), ..incident(1) }, NOW);
+    board.told(0, 1, "page-0");
+
+    board.take(acknowledged(1), NOW + 1_000);
+    let milder = board.events(0, 10);
+    board.take(Incident { severity: Severity::Page.into(), ..acknowledged(1) }, NOW + 2_000);
+    let as_before = board.events(0, 10);
+    board.told(0, 1, "ticket-0");
+    let louder = board.events(0, 10);
+    board.take(Incident { resolved_unix_ms: NOW, ..acknowledged(1) }, NOW + 3_000);
+    let over = board.events(0, 10);
+
+    assert_eq!((milder, as_before), (vec![], vec![]));
+    assert_eq!((louder[0].stage.as_str(), over[0].stage.as_str()), ("page-0", "resolved-0"));
+}
+
+#[test]
+fn what_is_snoozed_is_quiet_until_its_time_is_over_and_then_fires_anew() {
+    let mut board = board();
+    board.take(incident(1), NOW);
+    board.told(0, 1, "ticket-0");
+
+    board.take(snoozed(NOW + 3_600_000), NOW + 1_000);
+    let quiet = (told(&board, NOW + 2_000), board.events(0, 1)[0].stage.clone(), board.events(1, 1).len());
+    let kept = board.expire(&BTreeSet::from([0]), NOW + 3_599_000);
+    let early = board.wake(NOW + 3_599_999);
+    let woken = board.wake(NOW + 3_600_000);
+
+    assert_eq!(quiet, (vec![("ticket".to_owned(), false)], "snoozed-0".to_owned(), 0), "who heard nothing hears of no snooze");
+    assert_eq!((kept, early.len()), ((vec![], 0), 0));
+    assert_eq!(woken.iter().map(|(id, record)| (*id, record.turn, record.since_unix_ms)).collect::<Vec<_>>(), [(1, 1, NOW + 3_600_000)]);
+    assert_eq!(board.alerts(0, "", NOW + 9_000_000, NOW + 3_600_000)[0].ends_at, rfc3339(NOW + 9_000_000));
+    assert_eq!(board.events(0, 1)[0].stage, "ticket-1");
+}
+
+#[test]
+fn a_snooze_that_the_store_ended_is_over_at_once() {
+    let mut board = board();
+    board.take(incident(1), NOW);
+    board.take(snoozed(NOW + 3_600_000), NOW + 1_000);
+
+    // It became more severe, or somebody woke it.
+    board.take(Incident { severity: Severity::Page.into(), ..incident(1) }, NOW + 60_000);
+
+    assert_eq!(told(&board, NOW + 60_000), [("page".to_owned(), true)]);
+    assert_eq!(board.events(0, 1)[0].stage, "page-1");
+}
+
+#[test]
+fn a_restart_wakes_nobody_and_forgets_no_snooze() {
+    let mut before = board();
+    let record = before.take(incident(1), NOW).record.unwrap();
+    let mut after = board();
+
+    after.restore(snoozed(NOW + 3_600_000), record, BTreeMap::from([(0, "snoozed-0".to_owned())]), NOW + 60_000);
+
+    assert_eq!((after.firing(), after.events(0, 10)), (0, vec![]));
+    assert_eq!(after.wake(NOW + 3_600_000).len(), 1);
+    assert_eq!(after.firing(), 1);
+}
+
+#[test]
+fn the_end_of_what_is_snoozed_is_told() {
+    let mut board = board();
+    board.take(incident(1), NOW);
+    board.told(0, 1, "ticket-0");
+    board.take(snoozed(NOW + 3_600_000), NOW + 1_000);
+    board.told(0, 1, "snoozed-0");
+
+    board.take(Incident { resolved_unix_ms: NOW + 900_000, ..snoozed(NOW + 3_600_000) }, NOW + 900_000);
+
+    assert_eq!(board.events(0, 1)[0].stage, "resolved-0");
+    assert_eq!(board.wake(NOW + 3_600_000), []);
+    assert_eq!(board.expire(&BTreeSet::new(), NOW + 1_199_000), (vec![], 0));
+    assert_eq!(board.expire(&BTreeSet::new(), NOW + 1_200_000), (vec![1], 0));
 }
 
 #[test]
@@ -156,7 +260,7 @@ fn what_an_earlier_run_told_is_told_the_same() {
     let mut after = board();
 
     // Meanwhile its kind became clearer.
-    after.restore(Incident { kind: Kind::Recon.into(), ..incident(1) }, serde_json::from_str(&text).unwrap(), BTreeMap::new());
+    after.restore(Incident { kind: Kind::Recon.into(), ..incident(1) }, serde_json::from_str(&text).unwrap(), BTreeMap::new(), NOW);
 
     let identity =
         |board: &Board| board.alerts(0, "", UNTIL, NOW).into_iter().map(|alert| (alert.labels, alert.starts_at)).collect::<Vec<_>>();
@@ -176,10 +280,10 @@ fn a_webhook_hears_of_each_stage_once() {
     board.take(resolved(1), NOW);
     let over = board.events(0, 10);
 
-    assert_eq!((first[0].stage.as_str(), first[0].firing), ("ticket-0", true));
+    assert_eq!((first[0].stage.as_str(), first[0].state), ("ticket-0", State::Firing));
     assert_eq!(nothing, []);
     assert_eq!(paged[0].stage, "page-0");
-    assert_eq!((over[0].stage.as_str(), over[0].firing), ("resolved-0", false));
+    assert_eq!((over[0].stage.as_str(), over[0].state), ("resolved-0", State::Resolved));
 }
 
 #[test]
