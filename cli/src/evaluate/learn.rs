@@ -45,6 +45,8 @@ const FOLDS: usize = 5;
 const BAITS_TOLD: f64 = 0.08;
 /// Share of the workloads that may open one though they do nothing but their work.
 const ORDINARY_TOLD: f64 = 0.03;
+/// Share of either that may be above what pages: a page needs two families besides, and the single oddest of hundreds is no measure.
+const PAGED: f64 = 0.01;
 /// Beyond the highest that must stay quiet.
 const ABOVE: f32 = 0.005;
 /// Thresholds stay within: what is less probable than not opens nothing, and what cannot be reached is none.
@@ -257,14 +259,14 @@ impl Peaks {
     }
 }
 
-/// From which probability on a ticket opens, and a page: as low as the shares allow that may be bothered, and for a page nobody.
+/// From which probability on a ticket opens, and a page: as low as the shares allow that may be bothered.
 fn chosen(mut peaks: Peaks) -> (f32, f32) {
     let beyond = |values: &mut Vec<f32>, share: f64| {
         values.sort_unstable_by(|a, b| b.total_cmp(a));
         values.get((share * values.len() as f64) as usize).map_or(0.0, |value| value + ABOVE)
     };
     let ticket = beyond(&mut peaks.baits, BAITS_TOLD).max(beyond(&mut peaks.ordinary, ORDINARY_TOLD)).clamp(LEAST_FROM, MOST_FROM);
-    let page = beyond(&mut peaks.baits, 0.0).max(beyond(&mut peaks.ordinary, 0.0)).clamp(ticket, MOST_FROM);
+    let page = beyond(&mut peaks.baits, PAGED).max(beyond(&mut peaks.ordinary, PAGED)).clamp(ticket, MOST_FROM);
     (ticket, page)
 }
 
