@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::v1::{
-    AlertState, Answer, ApplyChange, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, ExceptionSource, Family, Handling, Kind,
-    LabelSource, ModelState, NodeState, Origin, Severity, Withheld, Workload,
+    AlertState, Answer, ApplyChange, BaselineState, CrossCheckCause, CrossCheckMetric, CrossCheckOutcome, ExceptionSource, Family,
+    Handling, Kind, LabelSource, ModelState, NodeState, Origin, Severity, Withheld, Workload,
 };
 
 macro_rules! words {

@@ -64,7 +64,8 @@ pub async fn acknowledge(args: AcknowledgeArgs, client: &mut Client, output: &mu
         false => (Handling::Acknowledged, format!("incident {id}: acknowledged by {author}")),
         true => (Handling::Unacknowledged, format!("incident {id}: nobody is looking at it any more")),
     };
-    send(HandleIncidentRequest { incident_id: id, handling: handling.into(), author, note, until_unix_ms: 0 }, &spoken, client, output).await
+    send(HandleIncidentRequest { incident_id: id, handling: handling.into(), author, note, until_unix_ms: 0 }, &spoken, client, output)
+        .await
 }
 
 /// Says that nobody is to be told of an incident for a while.
@@ -74,7 +75,8 @@ pub async fn snooze(args: SnoozeArgs, client: &mut Client, output: &mut Output, 
     let (handling, until_unix_ms, spoken) = match ahead {
         Some(ahead) => {
             let until = now.as_millisecond().saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX));
-            let spoken = format!("incident {id}: nobody is told of it until {}, unless it becomes more severe", when::local(until, &output.zone));
+            let spoken =
+                format!("incident {id}: nobody is told of it until {}, unless it becomes more severe", when::local(until, &output.zone));
             (Handling::Snoozed, until, spoken)
         }
         None => (Handling::Woken, 0, format!("incident {id}: the snooze is over")),
@@ -105,8 +107,9 @@ async fn send(request: HandleIncidentRequest, spoken: &str, client: &mut Client,
 pub fn standing(incident: &Incident, output: &Output, now_unix_ms: i64) -> String {
     let snoozed = (now_unix_ms < incident.snoozed_until_unix_ms)
         .then(|| format!("snoozed by {} until {}", incident.snoozed_by, when::local(incident.snoozed_until_unix_ms, &output.zone)));
-    let seen = (incident.acknowledged_unix_ms > 0)
-        .then(|| format!("acknowledged by {} since {}", incident.acknowledged_by, when::local(incident.acknowledged_unix_ms, &output.zone)));
+    let seen = (incident.acknowledged_unix_ms > 0).then(|| {
+        format!("acknowledged by {} since {}", incident.acknowledged_by, when::local(incident.acknowledged_unix_ms, &output.zone))
+    });
     seen.into_iter().chain(snoozed).collect::<Vec<_>>().join("; ")
 }
 

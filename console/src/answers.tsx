@@ -11,9 +11,9 @@ import { useViewer } from "./viewer";
 import { KINDS, answerWord, kindWord } from "./words";
 
 const CHOICES = [
-  { answer: Answer.ATTACK, key: "a", word: "Attack", means: "it was one: teaches" },
-  { answer: Answer.EXPECTED, key: "e", word: "Expected", means: "real but allowed: no example" },
-  { answer: Answer.NOTHING_THERE, key: "n", word: "Nothing there", means: "ordinary work: teaches" },
+  { answer: Answer.ATTACK, key: "a", word: "Attack", means: "it was one: becomes a label" },
+  { answer: Answer.EXPECTED, key: "e", word: "Expected", means: "real but allowed: its like does not page" },
+  { answer: Answer.NOTHING_THERE, key: "n", word: "Nothing there", means: "ordinary work: becomes a label" },
   { answer: Answer.UNSURE, key: "u", word: "Unsure", means: "looked at, undecided" },
 ] as const;
 

@@ -49,7 +49,10 @@ fn checked(request: &HandleIncidentRequest, now_unix_ms: i64) -> Result<(), Stat
     match request.handling() {
         Handling::Snoozed if !(1..=MAX_SNOOZE_MS).contains(&ahead) => {
             let days = MAX_SNOOZE_MS / DAY_MS;
-            Err(check::invalid("until_unix_ms", format!("required, in the future and at most {days} days ahead; for longer make an exception")))
+            Err(check::invalid(
+                "until_unix_ms",
+                format!("required, in the future and at most {days} days ahead; for longer make an exception"),
+            ))
         }
         Handling::Snoozed => Ok(()),
         _ if request.until_unix_ms != 0 => Err(check::invalid("until_unix_ms", "goes with snoozed only")),

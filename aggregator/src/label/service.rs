@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status};
 use tracing::warn;
 use vedette_proto::v1::{
     self, AddLabelsRequest, AddLabelsResponse, Answer, AnswerIncidentRequest, AnswerIncidentResponse, HandleIncidentRequest,
-    HandleIncidentResponse, Incident, IncidentChange, Kind, Label, LabelSource, ListLabelsRequest, ListLabelsResponse, RetractLabelRequest, RetractLabelResponse, Selector, TimeRange,
-    WatchIncidentsResponse,
+    HandleIncidentResponse, Incident, IncidentChange, Kind, Label, LabelSource, ListLabelsRequest, ListLabelsResponse, RetractLabelRequest,
+    RetractLabelResponse, Selector, TimeRange, WatchIncidentsResponse,
 };
 
 use super::{check, handling};

@@ -121,7 +121,14 @@ pub fn annotations(incident: &Incident, now_ms: i64) -> BTreeMap<&'static str, S
         ("nodes", listed(&incident.nodes)),
         ("attack_techniques", listed(&incident.attack_techniques)),
         ("acknowledged", said(&incident.acknowledged_by, "since", incident.acknowledged_unix_ms)),
-        ("snoozed", if now_ms < incident.snoozed_until_unix_ms { said(&incident.snoozed_by, "until", incident.snoozed_until_unix_ms) } else { String::new() }),
+        (
+            "snoozed",
+            if now_ms < incident.snoozed_until_unix_ms {
+                said(&incident.snoozed_by, "until", incident.snoozed_until_unix_ms)
+            } else {
+                String::new()
+            },
+        ),
         ("incident", id.to_string()),
         ("explain", format!("vedette explain {id}")),
         ("answer", format!("vedette answer {id} attack | expected | nothing-there | unsure")),

@@ -64,11 +64,13 @@ impl Store {
         let missing = StoreError::Missing { what: "incident", id: new.incident_id };
         let Some(incident) = row_id(new.incident_id) else { return Err(missing) };
         let mut transaction = self.writer.begin().await.map_err(cannot(what))?;
-        let row = sqlx::query("SELECT severity, resolved_unix_ms, (SELECT count(*) FROM handlings WHERE incident_id = ?1) FROM incidents WHERE id = ?1")
-            .bind(incident)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(cannot(what))?;
+        let row = sqlx::query(
+            "SELECT severity, resolved_unix_ms, (SELECT count(*) FROM handlings WHERE incident_id = ?1) FROM incidents WHERE id = ?1",
+        )
+        .bind(incident)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(cannot(what))?;
         let Some(row) = row else { return Err(missing) };
         let (severity, resolved_unix_ms, so_far): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         if resolved_unix_ms > 0 && matches!(new.handling, Handling::Acknowledged | Handling::Snoozed) {
@@ -130,11 +132,12 @@ impl Store {
     /// What SQLite says.
     pub async fn handlings(&self, incident_id: u64) -> Result<Vec<RecordedHandling>, StoreError> {
         let Some(incident) = row_id(incident_id) else { return Ok(Vec::new()) };
-        let rows = sqlx::query("SELECT id, handling, author, note, unix_ms, until_unix_ms FROM handlings WHERE incident_id = ? ORDER BY id")
-            .bind(incident)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(cannot("read what was done about an incident"))?;
+        let rows =
+            sqlx::query("SELECT id, handling, author, note, unix_ms, until_unix_ms FROM handlings WHERE incident_id = ? ORDER BY id")
+                .bind(incident)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(cannot("read what was done about an incident"))?;
         Ok(rows.iter().map(read).collect())
     }
 
@@ -143,13 +146,12 @@ impl Store {
     /// # Errors
     /// What SQLite says.
     pub async fn all_handlings(&self, limit: u64) -> Result<Vec<(u64, RecordedHandling)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, handling, author, note, unix_ms, until_unix_ms, incident_id FROM handlings ORDER BY id DESC LIMIT ?",
-        )
-        .bind(limit as i64)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(cannot("read what was done about incidents"))?;
+        let rows =
+            sqlx::query("SELECT id, handling, author, note, unix_ms, until_unix_ms, incident_id FROM handlings ORDER BY id DESC LIMIT ?")
+                .bind(limit as i64)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(cannot("read what was done about incidents"))?;
         Ok(rows.iter().map(|row| (row.get::<i64, _>(6) as u64, read(row))).collect())
     }
 }

@@ -13,7 +13,7 @@ import { useNow, usePoll } from "../poll";
 import { toContainer, toNode } from "../route";
 import { grouped, stretch, titled } from "../series";
 import { Table } from "../table";
-import { Withheld } from "../gen/vedette/v1/types_pb";
+import { Severity, Withheld } from "../gen/vedette/v1/types_pb";
 import { familyWord, kindWord, originWord, severityWord, withheldWord } from "../words";
 import { optional } from "./overview";
 
@@ -71,7 +71,7 @@ function Head({ incident, done }: { incident: Incident; done: () => void }) {
   const now = useNow();
   const resolved = incident.resolvedUnixMs > 0n;
   return (
-    <header class={`alarm ${resolved ? "resolved" : ""}`}>
+    <header class={`alarm ${resolved ? "resolved" : severityWord(incident.severity)}`}>
       <h1>
         <Badge severity={incident.severity} resolved={resolved} /> {vis(incident.effect) || "unexplained change"}
       </h1>
@@ -91,7 +91,7 @@ function Head({ incident, done }: { incident: Incident; done: () => void }) {
               resolved <At ms={ms(incident.resolvedUnixMs)} /> <span class="dim">after {span(ms(incident.resolvedUnixMs - incident.onsetUnixMs))}</span>
             </>
           ) : (
-            <b class="loud">open for {span(now - ms(incident.onsetUnixMs))}</b>
+            <b class={incident.severity === Severity.PAGE ? "loud" : ""}>open for {span(now - ms(incident.onsetUnixMs))}</b>
           )}
         </Fact>
         <Fact name="node">

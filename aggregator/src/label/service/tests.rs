@@ -90,7 +90,10 @@ async fn what_people_do_is_kept_seen_in_the_incident_and_told_to_watchers_but_no
     assert_eq!(heard[2], stored);
     assert!(detector.try_recv().is_err(), "it teaches nothing");
     let listed = store.handlings(9).await.unwrap();
-    assert_eq!(listed.iter().map(|one| one.handling()).collect::<Vec<_>>(), [Handling::Acknowledged, Handling::Commented, Handling::Snoozed]);
+    assert_eq!(
+        listed.iter().map(|one| one.handling()).collect::<Vec<_>>(),
+        [Handling::Acknowledged, Handling::Commented, Handling::Snoozed]
+    );
     assert_eq!(listed[1].note, "the <b>backup</b>\nagain");
 
     for ended in [Handling::Unacknowledged, Handling::Woken] {
