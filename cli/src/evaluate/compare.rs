@@ -255,7 +255,8 @@ fn of_alarms(trials: &[Trial], resamplings: u32, seed: u64, output: &mut Output)
     output.line("")?;
     let headers = ["ABOUT NO ATTACK, PER CONTAINER-DAY", "MODEL", "IN SERVICE", "DIFFERENCE", "95 % INTERVAL"];
     let mut rows = output.rows(headers.map(Column::table).into())?;
-    let alarms: [(&str, fn(&Trial) -> Pair<u32>); 2] = [("tickets and pages", |trial| trial.tickets), ("pages", |trial| trial.pages)];
+    type Of = fn(&Trial) -> Pair<u32>;
+    let alarms: [(&str, Of); 2] = [("tickets and pages", |trial| trial.tickets), ("pages", |trial| trial.pages)];
     for (name, of) in alarms {
         let Difference { of: rates, lower, upper } =
             difference(trials, resamplings, seed, &|trial| (trial.container_days, of(trial).map(f64::from)));
