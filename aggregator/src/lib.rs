@@ -20,7 +20,6 @@ pub mod ingest;
 mod keep;
 pub mod kubernetes;
 pub mod label;
-mod listen;
 mod maintain;
 pub mod model;
 pub mod notify;

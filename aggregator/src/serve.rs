@@ -15,6 +15,7 @@ use tonic::transport::Server;
 use vedette_detect::{Classifier, Detector, LoadError};
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
+use vedette_resolve::listen;
 
 use crate::{
     CHANGES_KEPT, Config, Shared, accept,
@@ -31,7 +32,7 @@ use crate::{
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    listen, maintain,
+    maintain,
     model::{ModelError, Registry},
     notify, pipeline,
     policy::{self, Desk},
