@@ -29,6 +29,7 @@ pub mod problems;
 mod publish;
 pub mod query;
 pub mod receive;
+mod reload;
 mod roll;
 mod roster;
 pub mod serve;

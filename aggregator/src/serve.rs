@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
@@ -37,7 +38,7 @@ use crate::{
     notify, pipeline,
     policy::{self, Desk},
     problems::{Problems, Source},
-    publish, receive,
+    publish, receive, reload,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
@@ -420,6 +421,12 @@ fn chain(
 }
 
 impl Aggregator {
+    /// Looks at the configuration's file from now on: profiles of namespaces take effect while it runs. `config` is what it was started with.
+    pub fn follow(&mut self, path: PathBuf, config: Config) {
+        let (work, problems) = (self.work.clone(), Arc::clone(&self.shared.problems));
+        self.tasks.push(tokio::spawn(reload::follow(path, config, work, problems, self.stop.subscribe())));
+    }
+
     /// Stops: no new connections, streams drain and acknowledge, what is queued becomes durable, the files are closed.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
