@@ -10,6 +10,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::watch;
+use vedette_resolve::listen;
 
 use crate::{
     config::Config,
@@ -107,8 +108,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     trusted(&config)?;
     let metrics = Metrics::default();
     let boot_id = std::fs::read_to_string(config.sensor.root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
-    let listener =
-        crate::listen::bind(config.http.listen).await.map_err(|source| AgentError::Listen { address: config.http.listen, source })?;
+    let listener = listen::bind(config.http.listen).await.map_err(|source| AgentError::Listen { address: config.http.listen, source })?;
     let outbox = Arc::new(Outbox::open(config.outbox.clone(), &boot_id, metrics.clone())?);
     let (adopted, next_reference) = outbox.containers();
     let mut sensor = Sensor::start(config.sensor.clone(), metrics.clone(), monotonic(), unix_ms(), adopted, next_reference)?;

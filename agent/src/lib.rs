@@ -11,7 +11,6 @@ pub mod files;
 pub mod glob;
 pub mod hierarchy;
 pub mod http;
-mod listen;
 pub mod metrics;
 pub mod name;
 pub mod network;

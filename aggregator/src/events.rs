@@ -124,7 +124,12 @@ impl Events {
             self.counters.events_told(Outcome::NoObject, 1);
             return;
         };
-        if !self.budget.take(Instant::now()) {
+        let page = incident.severity() == v1::Severity::Page;
+        if !self.budget.take(page, Instant::now()) {
+            if page {
+                // A page is said as soon as there is room; it changes every few seconds.
+                self.told.take_back(incident);
+            }
             self.dropped += 1;
             self.counters.events_told(Outcome::Rate, 1);
             self.tell_dropped();

@@ -12,7 +12,7 @@ use std::sync::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use vedette_detect::AcceptError;
+use vedette_detect::{AcceptError, Namespaces};
 use vedette_history::History;
 use vedette_proto::{
     Block,
@@ -100,6 +100,8 @@ pub enum Work {
     },
     /// Somebody answered an incident.
     Answered(u64, v1::Answer),
+    /// The configuration says of namespaces something else from now on.
+    Namespaces(Namespaces),
     /// The aggregator stops: finish what is queued.
     Stop,
 }

@@ -69,7 +69,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let mut aggregator = serve::start(config).await?;
+        let mut aggregator = serve::start(config.clone()).await?;
+        if let Some(path) = &arguments.config {
+            aggregator.follow(path.clone(), config);
+        }
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

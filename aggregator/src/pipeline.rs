@@ -266,6 +266,14 @@ impl Pipeline {
                 self.detector.answered(incident_id, answer);
                 None
             }
+            Work::Namespaces(namespaces) => {
+                match self.detector.set_namespaces(namespaces) {
+                    Ok(workloads) => tracing::info!(workloads, "detect.namespaces changed and is in use"),
+                    // Whoever sends this checked it.
+                    Err(error) => tracing::error!(%error, "detect.namespaces is not used"),
+                }
+                None
+            }
             Work::Stop => None,
         }
     }

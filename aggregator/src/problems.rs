@@ -19,6 +19,8 @@ pub enum Source {
     Remembered,
     /// What comparing with Prometheus came to cannot be saved.
     CrossChecks,
+    /// The configuration's file changed, and not all of it is in use.
+    Configuration,
     /// The identity file has errors.
     Identity,
     /// The API server cannot be watched.

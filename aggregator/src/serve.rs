@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
@@ -15,6 +16,7 @@ use tonic::transport::Server;
 use vedette_detect::{Detector, LoadError, Signed};
 use vedette_history::{History, HistoryError};
 use vedette_proto::v1::{Incident, Workload, ingest_service_server::IngestServiceServer};
+use vedette_resolve::listen;
 
 use crate::{
     CHANGES_KEPT, Config, Shared, accept,
@@ -31,12 +33,12 @@ use crate::{
     ingest::{Door, IngestApi, Turns, Work},
     keep,
     kubernetes::{self, Kubernetes, KubernetesError},
-    listen, maintain,
+    maintain,
     model::{ModelError, Registry},
     notify, pipeline,
     policy::{self, Desk},
     problems::{Problems, Source},
-    publish, receive,
+    publish, receive, reload,
     roll::Roll,
     services,
     store::{Store, StoreError, StoredIncident},
@@ -419,6 +421,12 @@ fn chain(
 }
 
 impl Aggregator {
+    /// Looks at the configuration's file from now on: profiles of namespaces take effect while it runs. `config` is what it was started with.
+    pub fn follow(&mut self, path: PathBuf, config: Config) {
+        let (work, problems) = (self.work.clone(), Arc::clone(&self.shared.problems));
+        self.tasks.push(tokio::spawn(reload::follow(path, config, work, problems, self.stop.subscribe())));
+    }
+
     /// Stops: no new connections, streams drain and acknowledge, what is queued becomes durable, the files are closed.
     pub async fn stop(self) {
         let _ = self.stop.send(true);

@@ -60,7 +60,15 @@ pub struct Certificates {
 #[derive(Debug)]
 enum Source {
     Own { authority: Box<Mutex<Authority>>, config: config::Tls },
-    Files { cert: PathBuf, key: PathBuf },
+    Files { cert: PathBuf, key: PathBuf, served: Mutex<Stamps> },
+}
+
+/// Which versions of the two files: time of change and length. A file that takes another's place may be older than it.
+type Stamps = [Option<(SystemTime, u64)>; 2];
+
+fn stamps(cert: &Path, key: &Path) -> Stamps {
+    let stamp = |path: &Path| path.metadata().ok().and_then(|file| Some((file.modified().ok()?, file.len())));
+    [stamp(cert), stamp(key)]
 }
 
 impl Certificates {
@@ -70,7 +78,7 @@ impl Certificates {
     /// [`TlsError`] names the file.
     pub fn open(config: &config::Tls, data_dir: &Path, now: SystemTime) -> Result<Arc<Self>, TlsError> {
         let source = match (&config.cert_file, &config.key_file) {
-            (Some(cert), Some(key)) => Source::Files { cert: cert.clone(), key: key.clone() },
+            (Some(cert), Some(key)) => Source::Files { cert: cert.clone(), key: key.clone(), served: Mutex::new(stamps(cert, key)) },
             _ => {
                 let days = |days: u32| DAY * days;
                 let pace = Pace { life: days(config.ca_days), overlap: days(config.ca_overlap_days) };
@@ -84,7 +92,7 @@ impl Certificates {
     }
 
     /// Does what is due: a step of the CA's rotation; a new certificate in service when another CA signs, when the present one is a third
-    /// through its life, or when the operator's file changed. Whether there is a new one.
+    /// through its life, or when one of the operator's files changed. Whether there is a new one.
     ///
     /// # Errors
     /// Why it cannot; the present one stays in service.
@@ -95,7 +103,18 @@ impl Certificates {
                 let switched = authority.lock().unwrap_or_else(PoisonError::into_inner).tend(now)?;
                 switched || now.duration_since(since).is_ok_and(|age| age >= SERVER_LIFE / 3)
             }
-            Source::Files { cert, .. } => cert.metadata().and_then(|file| file.modified()).is_ok_and(|changed| changed > since),
+            Source::Files { cert, key, served } => {
+                // Looked at before they are read: what changes meanwhile is read again next time.
+                let found = stamps(cert, key);
+                let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
+                let changed = found != *served;
+                if changed {
+                    let fresh = self.source.load(now)?;
+                    *served = found;
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = (fresh, now);
+                }
+                return Ok(changed);
+            }
         };
         if due {
             let fresh = self.source.load(now)?;
@@ -139,7 +158,7 @@ impl Source {
                 let (certificate, key) = issue(&authority.lock().unwrap_or_else(PoisonError::into_inner), config, now)?;
                 (vec![certificate], key, "the server certificate".into())
             }
-            Self::Files { cert, key } => {
+            Self::Files { cert, key, .. } => {
                 let content = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Content {
                     path: path.clone(),
                     problem: error.to_string(),
@@ -301,6 +320,42 @@ mod tests {
 
         assert_eq!(certificates.trusted().unwrap().matches("BEGIN").count(), 2);
         assert!(accepted(&certificates.trusted().unwrap(), &certificates, now));
+    }
+
+    #[test]
+    fn the_operators_certificate_is_exchanged_however_old_the_new_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [cert, key] = ["mine.pem", "mine.key"].map(|name| dir.path().join(name));
+        let now = SystemTime::now();
+        let old = |path: &Path, age: Duration| std::fs::File::options().write(true).open(path).unwrap().set_modified(now - age).unwrap();
+        let write = |age: Duration| {
+            let pair = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&pair).unwrap();
+            std::fs::write(&cert, certificate.pem()).unwrap();
+            old(&cert, age);
+            (certificate.der().clone(), pair.serialize_pem())
+        };
+        let (_, first_key) = write(DAY);
+        std::fs::write(&key, first_key).unwrap();
+        old(&key, DAY);
+        let config = config::Tls { cert_file: Some(cert.clone()), key_file: Some(key.clone()), ..config::Tls::default() };
+        let certificates = Certificates::open(&config, dir.path(), now).unwrap();
+        let serving = || certificates.current.read().unwrap().0.cert[0].clone();
+        let first = serving();
+        assert!(!certificates.renew(now + DAY).unwrap());
+
+        // One that was made last week takes its place; its key comes a moment later.
+        let (second, second_key) = write(DAY * 7);
+        let between = certificates.renew(now + DAY);
+        let unchanged = serving() == first;
+        std::fs::write(&key, second_key).unwrap();
+        let renewed = certificates.renew(now + DAY).unwrap();
+
+        assert!(between.is_err() && unchanged, "a certificate without its key is told, and the one before stays: {between:?}");
+        assert!(renewed && serving() == second);
+        assert!(!certificates.renew(now + DAY).unwrap());
+        std::fs::remove_file(&cert).unwrap();
+        assert!(certificates.renew(now + DAY).is_err() && serving() == second, "what is gone is told");
     }
 
     #[test]

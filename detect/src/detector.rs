@@ -8,7 +8,7 @@ use vedette_proto::{
 };
 
 use crate::{
-    Accepted, Change, Classifier, Config, ContainerAt, ContainerState, NodeHeard, Stats, SubjectKey, Verdict,
+    Accepted, Change, Classifier, Config, ConfigError, ContainerAt, ContainerState, Namespaces, NodeHeard, Stats, SubjectKey, Verdict,
     container::{Container, Place},
     disagreement::{self, Disagreements, Lasting},
     facts::{self, Fact},
@@ -73,6 +73,21 @@ impl Detector {
         for window in self.fleet.containers.values_mut().filter_map(|container| container.window.as_deref_mut()) {
             window.said = [0.0; vedette_forest::MAX_CLASSES];
         }
+    }
+
+    /// From the next report on namespaces speak as these say; how many workloads have another profile by that. What people were told stays told.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names a pattern that no namespace can match; nothing is changed then.
+    pub fn set_namespaces(&mut self, namespaces: Namespaces) -> Result<usize, ConfigError> {
+        namespaces.check()?;
+        let mut changed = 0;
+        for workload in &mut self.fleet.workloads {
+            let profile = namespaces.of(&workload.name.namespace);
+            changed += usize::from(std::mem::replace(&mut workload.profile, profile) != profile);
+        }
+        self.config.namespaces = namespaces;
+        Ok(changed)
     }
 
     /// The one that decides, if there is one.

@@ -5,7 +5,10 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use vedette_proto::v1::{self, Origin};
+use vedette_proto::{
+    Feature,
+    v1::{self, Origin},
+};
 
 use crate::{
     SubjectKey,
@@ -168,6 +171,11 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Whether more is known of its normal than a container's first minute tells.
+    fn has_learnt(&self) -> bool {
+        self.baseline.track(Feature::CpuCores as usize).seconds >= LEARNT_SECONDS
+    }
+
     /// The same, beginning with what is known of a relative: its normal with wide margins, its hours, its reference, its processes.
     fn with_what_is_known_of(self, relative: &Self) -> Self {
         Self {
@@ -183,6 +191,8 @@ impl Workload {
     }
 }
 
+/// Of a workload that was observed for so long something was learnt.
+const LEARNT_SECONDS: f32 = 60.0;
 /// Kinds of owners told apart.
 pub const MAX_KINDS: usize = 16;
 /// Process names remembered per workload; beyond it none is called new any more.
@@ -417,20 +427,24 @@ impl Fleet {
         self.workload_of.len()
     }
 
-    /// Forgets a hundredth of the workloads, those longest without a living container first.
+    /// Forgets a hundredth of the workloads, those first of which little was learnt, then those longest without a living container: a node
+    /// that tells of thousands of pods for a moment each must not push out what was learnt of others.
     fn evict_workloads(&mut self, limit: usize, keep: impl Fn(u32) -> bool) -> usize {
-        let mut gone: Vec<(i64, u32)> = self
+        let mut gone: Vec<(bool, i64, u32)> = self
             .workload_of
             .values()
             .filter(|&&place| self.workloads[place as usize].alive == 0 && !keep(place))
-            .map(|&place| (self.workloads[place as usize].last_ms, place))
+            .map(|&place| {
+                let workload = &self.workloads[place as usize];
+                (workload.has_learnt(), workload.last_ms, place)
+            })
             .collect();
         gone.sort_unstable();
         gone.truncate((limit / 100).max(1));
         if gone.is_empty() {
             self.workload_search.in_vain(limit);
         }
-        for &(_, place) in &gone {
+        for &(_, _, place) in &gone {
             let name = &self.workloads[place as usize].name;
             self.workload_of.remove(name);
             if let Some(stem) = siblings::stem(name)

@@ -1,5 +1,8 @@
 //! Names to addresses, in this process: a statically linked C library cannot resolve them, and an image holds nothing but the program.
+//! And the other end of a connection: [`listen`] says at which addresses a program is reached.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod listen;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

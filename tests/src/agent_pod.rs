@@ -41,6 +41,8 @@ use crate::{
 pub const AGGREGATOR: &str = "vedette-aggregator.vedette.svc.cluster.local";
 /// Where the pod is.
 pub const NAMESPACE: &str = "vedette-agent";
+/// The file in the volume of the CA's certificate.
+const CA_FILE: &str = "ca.crt";
 /// For anything that containerd must do, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Bits of the run's network.
@@ -58,8 +60,8 @@ pub struct Given<'a> {
     pub network: PodNetwork,
     /// Whom it asks for names.
     pub name_server: Ipv4Addr,
-    /// The content of `vedette-ca`.
-    pub ca: &'a str,
+    /// The content of `vedette-ca`; `None`: it is empty, as before the aggregator's first start, see [`AgentPod::publish_ca`].
+    pub ca: Option<&'a str>,
     /// The projected token.
     pub token: &'a str,
 }
@@ -74,6 +76,8 @@ pub struct AgentPod {
     sandbox: String,
     place: PodPlace,
     log: PathBuf,
+    /// The volume of the CA's certificate, outside of the container.
+    ca: PathBuf,
     runtime: RuntimeServiceClient<Channel>,
 }
 
@@ -89,8 +93,10 @@ impl AgentPod {
         let (pod, home) = (spec(manifests), site.home.dir());
         let settings = kubelet::object(manifests, "ConfigMap", "vedette-agent-");
         let settings = settings["data"]["agent.toml"].as_str().unwrap();
-        let files = [("config", "agent.toml", settings), ("ca", "ca.crt", given.ca), ("token", "token", given.token)];
+        let mut files = vec![("config", "agent.toml", settings), ("token", "token", given.token)];
+        files.extend(given.ca.map(|ca| ("ca", CA_FILE, ca)));
         let volumes = Volumes::make(&pod, &home.join("work/agent"), &files);
+        let ca = volumes.place("ca").to_owned();
         let place = PodPlace {
             uid: given.uid.to_owned(),
             name: given.name.to_owned(),
@@ -112,7 +118,14 @@ impl AgentPod {
         let request = v1::CreateContainerRequest { pod_sandbox_id: sandbox.clone(), config: Some(container), sandbox_config: Some(config) };
         let container = runtime.create_container(request).await.unwrap().into_inner().container_id;
         runtime.start_container(v1::StartContainerRequest { container_id: container.clone() }).await.unwrap();
-        Self { uid: given.uid.to_owned(), container, pod, sandbox, place, log, runtime }
+        Self { uid: given.uid.to_owned(), container, pod, sandbox, place, log, ca, runtime }
+    }
+
+    /// Puts the CA's certificate into its volume, whole at once, as a kubelet does when it comes into the ConfigMap.
+    pub fn publish_ca(&self, pem: &str) {
+        let coming = self.ca.join(".coming");
+        fs::write(&coming, pem).unwrap();
+        fs::rename(coming, self.ca.join(CA_FILE)).unwrap();
     }
 
     /// Whether a probe of the manifest succeeds now, asked from `network`.
@@ -203,8 +216,19 @@ pub fn serve_names(network: &PodNetwork) {
 
 /// Starts a pod of the range with these programs, one per life; `@self` in them is its own address.
 pub async fn start(site: &Arc<Site>, owner: &str, programs: &[&[&str]]) -> Arc<Pod> {
+    let pod = create(site, owner).await;
+    run(site, &pod, programs).await;
+    pod
+}
+
+/// A pod of the range of which nothing runs yet but the sandbox.
+pub async fn create(site: &Arc<Site>, owner: &str) -> Arc<Pod> {
     let spec = PodSpec { owner_kind: "Deployment", owner_name: owner.to_owned(), limits: Limits::default(), dirs: Vec::new() };
-    let pod = Pod::create(site, spec).await.unwrap();
+    Pod::create(site, spec).await.unwrap()
+}
+
+/// Starts its container; see [`start`].
+pub async fn run(site: &Site, pod: &Arc<Pod>, programs: &[&[&str]]) {
     let address = pod.network.address.to_string();
     let host = own_namespace().unwrap().to_string();
     let programs = programs.iter().map(|args| {
@@ -215,7 +239,6 @@ pub async fn start(site: &Arc<Site>, owner: &str, programs: &[&[&str]]) -> Arc<P
         Program { comm: "worker".to_owned(), args }
     });
     pod.start(programs.collect()).await.unwrap();
-    pod
 }
 
 /// The cgroup of a pod's container, below the run's.

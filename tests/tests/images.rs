@@ -179,5 +179,6 @@ fn the_builder_of_others_makes_the_same_images() {
     }
     let channel = toolchain["toolchain"]["channel"].as_str().unwrap();
     assert!(text.contains(&format!("FROM rust:{channel}-bookworm AS build\n")), "another compiler would be fetched");
+    assert!(text.contains(&format!("ENV RUSTUP_TOOLCHAIN={channel}\n")), "its components would be fetched");
     assert!(text.contains("--profile image --locked --target x86_64-unknown-linux-gnu"));
 }

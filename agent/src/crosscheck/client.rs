@@ -1,11 +1,16 @@
 //! Prometheus's HTTP API, as far as it is asked: instant queries of scalars and of ranges.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{StatusCode, Url, redirect::Policy};
-use serde::Deserialize;
 use vedette_crosscheck::Point;
 
+use super::answer::{self, Data, Room};
 use crate::{
     config::PrometheusConfig,
     resolve::{Names, RESOLV_CONF},
@@ -15,7 +20,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes of an answer.
 const MAX_BYTES: usize = 16 << 20;
-/// Of an error's text so much is repeated.
+/// Of an error's text so many characters are repeated: it is Prometheus's, and goes on to the aggregator, which refuses texts beyond 1 KiB.
 const SAID: usize = 200;
 
 /// Why Prometheus does not answer.
@@ -78,7 +83,7 @@ impl ClientError {
 /// One series.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labelled {
-    /// Its labels, the name among them.
+    /// Its labels that matter, the name among them.
     pub labels: BTreeMap<String, String>,
     /// Its values in the order of time.
     pub points: Vec<Point>,
@@ -98,27 +103,7 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     config: PrometheusConfig,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    status: String,
-    #[serde(default)]
-    error: String,
-    data: Option<Data>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Matrix(Vec<Row>),
-    Scalar((f64, String)),
-}
-
-#[derive(Deserialize)]
-struct Row {
-    metric: BTreeMap<String, String>,
-    values: Vec<(f64, String)>,
+    room: Mutex<Room>,
 }
 
 impl Client {
@@ -142,40 +127,39 @@ impl Client {
         }
         let url = Url::parse(&format!("{}/api/v1/query", config.url.trim_end_matches('/')))
             .map_err(|error| ClientError::Setup(format!("url {:?}: {error}", config.url)))?;
-        Ok(Self { http: builder.build().map_err(setup)?, url, config: config.clone() })
+        Ok(Self { http: builder.build().map_err(setup)?, url, config: config.clone(), room: Mutex::new(Room::ROUND) })
+    }
+
+    /// A round begins: its answers have all of the room.
+    pub fn begin_round(&self) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Room::ROUND;
     }
 
     /// What Prometheus's clock says, Unix milliseconds.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn time(&self) -> Result<f64, ClientError> {
+    pub async fn time(&self) -> Result<i64, ClientError> {
         match self.ask("time()").await? {
-            Data::Scalar((_, value)) => {
-                value.parse::<f64>().map(|seconds| seconds * 1e3).map_err(|_| self.not_understood(format!("time() is {value:?}")))
-            }
-            Data::Matrix(_) => Err(self.not_understood("time() is no scalar".to_owned())),
+            Data::Scalar(text) => answer::unix_ms(&text).ok_or_else(|| self.not_understood(&format!("time() is {text:?}"))),
+            Data::Matrix(_) => Err(self.not_understood("time() is no scalar")),
         }
     }
 
     /// The raw values of a range selector.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`]; also where the answers of this round hold more than [`Room::ROUND`].
     pub async fn range(&self, selector: &str) -> Result<Vec<Labelled>, ClientError> {
-        let Data::Matrix(rows) = self.ask(selector).await? else { return Err(self.not_understood("no range of values".to_owned())) };
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                let point = |(at, value): (f64, String)| Some(Point { unix_ms: (at * 1e3).round() as i64, value: value.parse().ok()? });
-                let points = row.values.into_iter().filter_map(point).filter(|point| point.value.is_finite()).collect();
-                Labelled { labels: row.metric, points }
-            })
-            .collect())
+        match self.ask(selector).await? {
+            Data::Matrix(series) => Ok(series),
+            Data::Scalar(_) => Err(self.not_understood("no range of values")),
+        }
     }
 
     async fn ask(&self, query: &str) -> Result<Data, ClientError> {
-        let unreachable = |error: &reqwest::Error| ClientError::Unreachable { url: self.config.url.clone(), reason: innermost(error) };
+        let unreachable =
+            |error: &reqwest::Error| ClientError::Unreachable { url: self.config.url.clone(), reason: one_line(&innermost(error)) };
         let mut request = self.http.post(self.url.clone()).form(&[("query", query)]);
         if !self.config.token_file.as_os_str().is_empty() {
             request = request.bearer_auth(read("token_file", &self.config.token_file)?);
@@ -187,24 +171,27 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
             if body.len() + chunk.len() > MAX_BYTES {
-                return Err(self.not_understood(format!("more than {MAX_BYTES} bytes")));
+                return Err(self.not_understood(&format!("more than {MAX_BYTES} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answer::read(&body, &mut room);
+        drop(room);
         if status != StatusCode::OK {
             let said =
-                serde_json::from_slice::<Answer>(&body).map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |answer| answer.error);
+                answer.map_or_else(|_| String::from_utf8_lossy(&body[..body.len().min(4 * SAID)]).into_owned(), |answer| answer.error);
             return Err(ClientError::Refused { url: self.config.url.clone(), status: status.as_u16(), said: one_line(&said) });
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| self.not_understood(error.to_string()))?;
+        let answer = answer.map_err(|error| self.not_understood(&error.to_string()))?;
         match answer.data {
             Some(data) if answer.status == "success" => Ok(data),
-            _ => Err(self.not_understood(format!("status {}: {}", one_line(&answer.status), one_line(&answer.error)))),
+            _ => Err(self.not_understood(&format!("status {}: {}", one_line(&answer.status), one_line(&answer.error)))),
         }
     }
 
-    fn not_understood(&self, reason: String) -> ClientError {
-        ClientError::Answer { url: self.config.url.clone(), reason }
+    fn not_understood(&self, reason: &str) -> ClientError {
+        ClientError::Answer { url: self.config.url.clone(), reason: one_line(reason) }
     }
 }
 
@@ -226,4 +213,54 @@ fn innermost(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Asks somebody who answers the same to everything.
+    async fn told(status: &str, body: Vec<u8>) -> ClientError {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = PrometheusConfig { url: format!("http://{}", listener.local_addr().unwrap()), ..PrometheusConfig::default() };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4_096]);
+            // It may have heard enough before the end.
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        });
+        let error = Client::new(&config).unwrap().range("up[1m]").await.unwrap_err();
+        server.join().unwrap();
+        error
+    }
+
+    /// The aggregator refuses longer texts, and the batch that they come in: rows would be lost with them.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whatever_is_answered_an_error_is_one_short_line() {
+        let long = "\u{1b}[31m\nx".repeat(5_000);
+        let quoted = serde_json::to_string(&long).unwrap();
+        for (status, body) in [
+            ("200 OK", quoted.clone()),
+            ("200 OK", format!("{{\"status\":{quoted},\"error\":{quoted}}}")),
+            ("200 OK", format!("{{\"data\":{{\"result\":[{quoted},{quoted}]}},\"status\":\"success\"}}")),
+            ("200 OK", format!("{{\"data\":{quoted}}}")),
+            ("400 Bad Request", format!("{{\"status\":\"error\",\"error\":{quoted}}}")),
+            ("500 Internal Server Error", long.clone()),
+        ] {
+            let error = told(status, body.into_bytes()).await.to_string();
+
+            assert!(error.len() < 1_024 && !error.contains(char::is_control), "{} bytes: {error:?}", error.len());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_without_an_end_is_given_up() {
+        let error = told("200 OK", vec![b' '; MAX_BYTES + 1]).await.to_string();
+
+        assert!(error.ends_with("more than 16777216 bytes"), "{error}");
+    }
 }

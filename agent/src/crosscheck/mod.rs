@@ -2,6 +2,7 @@
 //!
 //! It runs beside the sampler and never holds it up: both sides give up at once where the other is busy.
 
+pub mod answer;
 pub mod client;
 #[cfg(test)]
 mod faults;
@@ -133,9 +134,10 @@ impl CrossChecker {
 
     async fn theirs(&self, client: &Client) -> Result<Theirs, ClientError> {
         let before = unix_ms();
+        client.begin_round();
         let their_ms = client.time().await?;
         let after = unix_ms();
-        let clock_ahead_ms = Some(their_ms as i64 - i64::midpoint(before, after));
+        let clock_ahead_ms = Some(their_ms - i64::midpoint(before, after));
 
         let cadvisor = self.matchers(&self.config.cadvisor);
         let names = [theirs::CPU, theirs::WORKING_SET, theirs::RX, theirs::TX].join("|");

@@ -163,6 +163,36 @@ async fn a_storm_of_incidents_is_a_burst_of_events_and_a_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_storm_of_tickets_keeps_no_page_from_being_told() {
+    let server = Server::new(&[201]);
+    let mut events = events(&server);
+    for id in 1..=50 {
+        events.take(&incident(id, Severity::Ticket)).await;
+    }
+
+    events.take(&incident(7, Severity::Page)).await;
+
+    assert_eq!(server.created().last().unwrap().1["reason"], "VedettePage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_found_no_room_is_told_when_there_is_some() {
+    let server = Server::new(&[201]);
+    let mut events = events(&server);
+    for id in 1..=30 {
+        events.take(&incident(id, Severity::Page)).await;
+    }
+    let at_once = server.created().len();
+
+    tokio::time::advance(Duration::from_secs(60)).await;
+    for _ in 0..3 {
+        events.take(&incident(30, Severity::Page)).await;
+    }
+
+    assert_eq!((at_once, server.created().len(), counted(&events)), (25, 26, [26, 0, 5, 0, 0]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_changes_more_than_is_kept_is_counted_and_what_has_no_object_is_not_created() {
     let server = Server::new(&[201]);
     let events = events(&server);

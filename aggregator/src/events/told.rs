@@ -40,6 +40,11 @@ impl Told {
         }
         louder
     }
+
+    /// It was not told after all: the incident's next change is news again.
+    pub fn take_back(&mut self, incident: &v1::Incident) {
+        self.0.remove(&incident.id);
+    }
 }
 
 #[cfg(test)]

@@ -203,8 +203,9 @@ impl Store {
             pod.owner = owner;
         }
         match self.pods.get_mut(uid) {
-            // Who may write annotations must not take another pod's name away.
-            Some(kept) if kept.pod.object_uid != pod.object_uid && kept.gone_unix_ms.is_none() => self.contested += 1,
+            // Who may write annotations must not take another pod's name away, whichever of them is told first: a uid is that of the object
+            // that has it. What else claims it is a mirror, and comes after another mirror only once that is gone.
+            Some(kept) if kept.pod.object_uid != pod.object_uid && !may_follow(uid, kept, &pod) => self.contested += 1,
             Some(kept) => {
                 // Its ReplicaSet or Job may be deleted before it.
                 if kept.pod.controller_uid == pod.controller_uid && is_direct(&pod) && !is_direct(&kept.pod) {
@@ -447,6 +448,12 @@ impl Store {
         }
         true
     }
+}
+
+/// Whether a pod may take the place of another object under the same uid of cgroups.
+fn may_follow(uid: &str, kept: &Kept, pod: &Pod) -> bool {
+    let owns = |pod: &Pod| *pod.object_uid == *uid;
+    owns(pod) || !owns(&kept.pod) && kept.gone_unix_ms.is_some()
 }
 
 fn owner_key(pod: &Pod) -> OwnerKey {

@@ -105,6 +105,29 @@ fn a_static_pod_is_found_by_the_hash_in_its_cgroup() {
 }
 
 #[test]
+fn annotations_take_no_other_pods_name_whoever_is_told_first_and_whoever_is_gone() {
+    let forged = |name: &str| {
+        let mut forged = pod(name, None, true);
+        forged["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "victim"});
+        read(forged)
+    };
+    let mut store = Store::new(LIMITS);
+
+    // A list is in the order of namespaces.
+    store.begin(Watched::Pods);
+    store.pod(&forged("a-forger"), 0);
+    store.pod(&read(pod("victim", None, true)), 0);
+    store.pod(&forged("z-forger"), 0);
+    store.end(Watched::Pods, 0);
+    let listed = named(&store, "victim", "victim-c", 0);
+    store.pod_deleted(&read(pod("victim", None, true)), 1);
+    store.pod(&forged("a-forger"), 2);
+
+    assert_eq!(listed, "Pod/pod-victim/app*");
+    assert_eq!(named(&store, "victim", "victim-c", 0), listed, "its last rows may be late");
+}
+
+#[test]
 fn annotations_take_no_other_pods_name() {
     let mut store = Store::new(LIMITS);
     store.pod(&read(pod("victim", None, true)), 0);

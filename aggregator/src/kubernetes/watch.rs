@@ -33,6 +33,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A watch is renewed this often, seconds: a connection that died without a word is noticed then.
 const WATCH_SECONDS: u32 = 120;
+/// An answer of which nothing comes for so long will not: the server ends a watch itself after [`WATCH_SECONDS`], so only a connection that died
+/// without a word is this silent.
+const SILENT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
 /// How often deleted pods are looked at.
 const EXPIRE: Duration = Duration::from_secs(30);
 
@@ -92,7 +95,7 @@ pub fn start(
 /// # Errors
 /// [`KubernetesError`], one line.
 pub async fn client(kubeconfig: &Path) -> Result<Client, KubernetesError> {
-    let mut connection = if kubeconfig.as_os_str().is_empty() {
+    let connection = if kubeconfig.as_os_str().is_empty() {
         kube::Config::incluster().map_err(KubernetesError::InCluster)?
     } else {
         let fail =
@@ -100,8 +103,16 @@ pub async fn client(kubeconfig: &Path) -> Result<Client, KubernetesError> {
         let file = Kubeconfig::read_from(kubeconfig).map_err(fail)?;
         kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fail)?
     };
+    connected(connection)
+}
+
+/// A client that waits for nobody for ever.
+fn connected(mut connection: kube::Config) -> Result<Client, KubernetesError> {
     // Errors are to be seen by who asks, and waited for by his own rule.
     connection.default_retry = false;
+    connection.read_timeout = Some(SILENT);
+    // A connection that was idle before a request has not been silent for that long.
+    connection.reset_reader_on_write = true;
     Client::try_from(connection).map_err(|error| KubernetesError::Client(Box::new(error)))
 }
 
@@ -231,4 +242,26 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     line.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel takes the connection, and nobody ever answers on it.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_is_given_up() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let client = connected(kube::Config::new(address.parse().unwrap())).unwrap();
+        let began = tokio::time::Instant::now();
+
+        let (pods, all) = (Api::<Pod>::all(client), kube::api::ListParams::default());
+        let outcome = tokio::time::timeout(Duration::from_secs(3_600), pods.list(&all)).await;
+
+        assert!(matches!(&outcome, Ok(Err(_))), "{outcome:?}");
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_secs(WATCH_SECONDS.into()) && waited < 2 * SILENT, "{waited:?}");
+    }
 }

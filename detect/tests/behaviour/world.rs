@@ -171,6 +171,8 @@ pub struct World {
     pub tick_ms: i64,
     pub origin: Origin,
     pub owner_kind: &'static str,
+    /// Of every workload; empty while nobody named them.
+    pub namespace: &'static str,
     pub last: Verdict,
     pub alive: Vec<Alive>,
     pub next_key: u64,
@@ -191,6 +193,7 @@ impl World {
             tick_ms: 1_000,
             origin: Origin::Live,
             owner_kind: "Deployment",
+            namespace: "shop",
             last: Verdict::NORMAL,
             alive: Vec::new(),
             next_key: 1,
@@ -219,11 +222,17 @@ impl World {
         Handle { key }
     }
 
+    /// Every container is in this namespace from now on.
+    pub fn named(&mut self, namespace: &'static str) {
+        self.namespace = namespace;
+        (0..self.alive.len()).for_each(|place| self.announce(place));
+    }
+
     fn announce(&mut self, place: usize) {
         let Alive { key, name, pod, restarts, born_ms, .. } = &self.alive[place];
         let workload = v1::Workload {
             cluster: "test".into(),
-            namespace: "shop".into(),
+            namespace: self.namespace.into(),
             owner_kind: self.owner_kind.into(),
             owner_name: name.clone(),
             container_name: "main".into(),

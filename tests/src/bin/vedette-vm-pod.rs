@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
         node: "vm",
         network: place,
         name_server: station.address,
-        ca: &ca,
+        ca: Some(&ca),
         token: "the sink looks at none",
     };
     let agent = AgentPod::run(&site, &manifests, given).await;

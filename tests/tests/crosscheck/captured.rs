@@ -1,4 +1,4 @@
-//! A captured node in motion, and its kubelet's page with one fault for each container.
+//! A captured node in motion, and its kubelet's page with one fault for each container and for each way of a pod's network.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +19,8 @@ use std::{
 
 use vedette_tests::{checkout, prerequisite};
 
+use super::pods::{self, CapturedPod, Interfaces};
+
 /// cAdvisor looks at a container so often, and says when it did.
 const HOUSEKEEPING_MS: i64 = 5_000;
 
@@ -26,7 +28,7 @@ fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-/// What goes wrong with one container's rows of the page.
+/// What goes wrong with a counter's rows of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -38,7 +40,8 @@ pub(super) enum Fault {
     Stale,
 }
 
-const FAULTS: [Fault; 7] = [Fault::None, Fault::LabelsLost, Fault::Up, Fault::Down, Fault::Late30Seconds, Fault::Gap, Fault::Stale];
+pub(super) const FAULTS: [Fault; 7] =
+    [Fault::None, Fault::LabelsLost, Fault::Up, Fault::Down, Fault::Late30Seconds, Fault::Gap, Fault::Stale];
 
 impl Fault {
     /// Outcome and cause that it must come to.
@@ -54,18 +57,22 @@ impl Fault {
     }
 }
 
-/// A captured node in motion: its containers use CPU, and its kubelet's page says so, more or less.
+/// What was counted by an instant.
+type Count = Box<dyn Fn(i64) -> f64>;
+
+/// A captured node in motion: its containers use CPU, its pods receive and send, and the pages say so, more or less.
 pub(super) struct Captured {
     pub(super) root: tempfile::TempDir,
     started_ms: i64,
     /// Container ids and their faults.
     pub(super) faults: BTreeMap<String, Fault>,
+    pub(super) pods: Vec<CapturedPod>,
     page: String,
     pub(super) stop: Arc<AtomicBool>,
 }
 
 /// CPU seconds that a container has used: a load that changes every few seconds, and another for each.
-fn used(id: &str, started_ms: i64, unix_ms: i64) -> f64 {
+pub(super) fn used(id: &str, started_ms: i64, unix_ms: i64) -> f64 {
     let of_id = u64::from_str_radix(&id[..8], 16).unwrap();
     let second = |second: i64| 0.05 + 0.9 * ((second as u64 / 9 + of_id).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as f64 / 65_536.0;
     let at = unix_ms - started_ms + 600_000;
@@ -73,9 +80,15 @@ fn used(id: &str, started_ms: i64, unix_ms: i64) -> f64 {
     (0..whole).map(second).sum::<f64>() + second(whole) * (at % 1_000) as f64 / 1e3
 }
 
-fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let start = line.find(&format!("{name}=\""))? + name.len() + 2;
     line[start..].split('"').next()
+}
+
+/// A row whose labels no longer say whose it is.
+fn without_identity(series: &str) -> String {
+    let [path, id] = ["id", "name"].map(|name| label(series, name).unwrap_or_default().to_owned());
+    series.replace(&format!("id=\"{path}\""), "id=\"\"").replace(&format!("name=\"{id}\""), "name=\"\"")
 }
 
 impl Captured {
@@ -98,9 +111,11 @@ impl Captured {
             .filter(|id| id.len() == 64)
             .collect();
         assert!(ids.len() >= FAULTS.len(), "{ids:?}");
+        let pods = pods::of_page(&page, ids.iter().copied());
+        assert!(pods.iter().filter(|pod| pod.network.is_some()).count() >= 5 && pods.len() >= 6, "too few pods for all faults");
         let faults = ids.into_iter().zip(FAULTS.into_iter().chain(std::iter::repeat(Fault::None)));
         let faults = faults.map(|(id, fault)| (id.to_owned(), fault)).collect();
-        Some(Self { root, started_ms: unix_ms(), faults, page, stop: Arc::default() })
+        Some(Self { root, started_ms: unix_ms(), faults, pods, page, stop: Arc::default() })
     }
 
     /// The files that count a container's CPU, by container id.
@@ -135,6 +150,8 @@ impl Captured {
     /// Lets the counters run.
     pub(super) fn run(&self) -> thread::JoinHandle<()> {
         let (counters, started_ms, stop) = (self.counters(), self.started_ms, Arc::clone(&self.stop));
+        let interfaces = Interfaces::of(&self.pods, &self.root.path().join("proc"));
+        interfaces.iter().for_each(|one| one.write(started_ms, unix_ms()));
         thread::spawn(move || {
             while !stop.load(Ordering::Acquire) {
                 for (id, file, unified) in &counters {
@@ -145,9 +162,28 @@ impl Captured {
                     };
                     file.write_all_at(text.as_bytes(), 0).unwrap();
                 }
+                interfaces.iter().for_each(|one| one.write(started_ms, unix_ms()));
                 thread::sleep(Duration::from_millis(50));
             }
         })
+    }
+
+    /// Whose counter a row is that moves: the container or pod, what goes wrong with it, and what it counted by an instant.
+    fn counted(&self, line: &str) -> Option<(String, Fault, Count)> {
+        let started_ms = self.started_ms;
+        if line.starts_with("container_cpu_usage_seconds_total{") {
+            let id = label(line, "name")?.to_owned();
+            let fault = *self.faults.get(&id)?;
+            let of = id.clone();
+            return Some((id, fault, Box::new(move |unix_ms| used(&of, started_ms, unix_ms))));
+        }
+        let (metric, _) = line.split_once('{')?;
+        let way =
+            ["container_network_receive_bytes_total", "container_network_transmit_bytes_total"].iter().position(|one| *one == metric)?;
+        let uid = pods::uid_of(label(line, "id")?).filter(|_| label(line, "interface") == Some("eth0"))?;
+        let fault = self.pods.iter().find(|pod| pod.uid == uid)?.network?[way];
+        let of = uid.clone();
+        Some((uid, fault, Box::new(move |unix_ms| pods::bytes(&of, way == 1, started_ms, unix_ms))))
     }
 
     /// The kubelet's page at an instant: the captured rows with new values and times, each container's as old as its last look.
@@ -160,17 +196,16 @@ impl Captured {
             }
             let Some((series, rest)) = line.rsplit_once("} ").map(|(series, rest)| (format!("{series}}}"), rest)) else { continue };
             let value: f64 = rest.split(' ').next().unwrap().parse().unwrap();
-            let fault = label(line, "name").and_then(|id| Some((id, *self.faults.get(id)?)));
-            let Some((id, fault)) = fault.filter(|_| line.starts_with("container_cpu_usage_seconds_total{")) else {
+            let Some((of, fault, counted)) = self.counted(line) else {
                 // Pods, pause containers, slices and all the other metrics: as they were, looked at a moment ago.
                 let _ = writeln!(text, "{series} {value} {}", now_ms / HOUSEKEEPING_MS * HOUSEKEEPING_MS);
                 continue;
             };
-            let offset = i64::from(u32::from_str_radix(&id[8..12], 16).unwrap()) % HOUSEKEEPING_MS;
+            let offset = i64::from(u32::from_str_radix(&of[9..13], 16).unwrap()) % HOUSEKEEPING_MS;
             let mut looked_ms = (now_ms - offset) / HOUSEKEEPING_MS * HOUSEKEEPING_MS + offset;
             let age_ms = now_ms - self.started_ms;
             let series = match fault {
-                Fault::LabelsLost => series.replace(id, "").replace("/kubepods", ""),
+                Fault::LabelsLost => without_identity(&series),
                 Fault::Gap if (40_000..80_000).contains(&age_ms) => continue,
                 Fault::Stale => {
                     looked_ms = looked_ms.min(self.started_ms + 60_000);
@@ -178,19 +213,18 @@ impl Captured {
                 }
                 _ => series,
             };
-            let at = |unix_ms: i64| used(id, self.started_ms, unix_ms);
-            let seconds = match fault {
-                Fault::Up => at(looked_ms) * 1.6,
-                Fault::Down => at(looked_ms) * 0.5,
-                Fault::Late30Seconds => at(looked_ms - 30_000),
-                _ => at(looked_ms),
+            let count = match fault {
+                Fault::Up => counted(looked_ms) * 1.6,
+                Fault::Down => counted(looked_ms) * 0.5,
+                Fault::Late30Seconds => counted(looked_ms - 30_000),
+                _ => counted(looked_ms),
             };
-            let _ = writeln!(text, "{series} {seconds} {looked_ms}");
+            let _ = writeln!(text, "{series} {count} {looked_ms}");
         }
         text
     }
 
-    /// Serves the page until `closed`.
+    /// Serves the kubelet's page, and kube-state-metrics' under `/metrics`, until `closed`.
     pub(super) fn serve(self: &Arc<Self>, closed: &Arc<AtomicBool>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -203,7 +237,10 @@ impl Captured {
                 }
                 let mut request = [0; 4_096];
                 let _ = stream.read(&mut request);
-                let page = captured.page(unix_ms());
+                let page = match request.starts_with(b"GET /metrics ") {
+                    true => pods::restarts_page(&captured.pods, captured.started_ms, unix_ms()),
+                    false => captured.page(unix_ms()),
+                };
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
                 let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{page}", page.len());
             }

@@ -1,9 +1,10 @@
-//! The cross-check with a real Prometheus: a captured node whose counters move, its kubelet's page with one fault for each container; and this
-//! machine's own node_exporter.
+//! The cross-check with a real Prometheus: a captured node whose counters move, its kubelet's page and kube-state-metrics' with one fault for
+//! each counter of each container and pod; and this machine's own node_exporter.
 
 #![allow(clippy::unwrap_used)]
 
 mod captured;
+mod pods;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,6 +87,40 @@ fn wait_until(agent: &mut Agent, aggregator: &Aggregator, what: &str, mut done: 
     last
 }
 
+/// A container's id or a pod's uid, and the metric.
+type Counter = (String, String);
+/// Outcome and cause.
+type Told = (String, Option<String>);
+
+/// What each counter must come to.
+fn expected(captured: &Captured) -> BTreeMap<Counter, Told> {
+    let told = |fault: Fault| (fault.expected().0.to_owned(), fault.expected().1.map(str::to_owned));
+    let cpu = captured.faults.iter().map(|(id, fault)| ((id.clone(), "cpu".to_owned()), told(*fault)));
+    let of_pods = captured.pods.iter().flat_map(|pod| {
+        let network = pod.network.into_iter().flatten().zip(["net_rx", "net_tx"]);
+        let all = network.chain([(pod.restarts, "restarts")]);
+        all.map(|(fault, metric)| ((pod.uid.clone(), metric.to_owned()), told(fault)))
+    });
+    cpu.chain(of_pods).collect()
+}
+
+/// What each counter came to. A pod that nobody named is its own workload, by its uid.
+fn outcomes(all: &[Value]) -> BTreeMap<Counter, Told> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let one = |one: &Value| {
+        let metric = text(&one["metric"])?;
+        let whose = if metric == "cpu" { &one["container_id"] } else { &one["owner_name"] };
+        Some(((text(whose)?, metric), (text(&one["outcome"])?, text(&one["cause"]))))
+    };
+    all.iter().filter_map(one).collect()
+}
+
+/// The counters that did not come to what they must.
+fn wrong(captured: &Captured, all: &[Value]) -> Vec<Counter> {
+    let told = outcomes(all);
+    expected(captured).into_iter().filter(|(counter, must)| told.get(counter) != Some(must)).map(|(counter, _)| counter).collect()
+}
+
 fn every_fault_is_told_apart(capture: &str) {
     if !prerequisite::file(Path::new(PROMETHEUS), "make prepare") {
         return;
@@ -99,25 +134,13 @@ fn every_fault_is_told_apart(capture: &str) {
     let page = captured.serve(&closed);
     let job = format!(
         "- job_name: kubelet\n  metrics_path: /metrics/cadvisor\n  static_configs: [{{targets: ['{page}'], labels: {{node: captured}}}}]\n  \
-         relabel_configs: [{{source_labels: [__metrics_path__], target_label: metrics_path}}]\n"
+         relabel_configs: [{{source_labels: [__metrics_path__], target_label: metrics_path}}]\n- job_name: kube-state-metrics\n  \
+         static_configs: [{{targets: ['{page}']}}]\n"
     );
     let (_prometheus, port) = prometheus(folder.path(), &job);
     let mut agent = start_agent(folder.path(), &aggregator, "captured", captured.root.path(), port);
 
-    let cpu = |all: &[Value]| -> BTreeMap<String, (String, Option<String>)> {
-        let of = all.iter().filter(|one| one["metric"] == "cpu");
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        of.filter_map(|one| Some((text(&one["container_id"])?, (text(&one["outcome"])?, text(&one["cause"]))))).collect()
-    };
-    let expected: BTreeMap<String, (String, Option<String>)> = captured
-        .faults
-        .iter()
-        .map(|(id, fault)| (id.clone(), (fault.expected().0.to_owned(), fault.expected().1.map(str::to_owned))))
-        .collect();
-    let told = wait_until(&mut agent, &aggregator, "every fault is told apart", |all| {
-        let cpu = cpu(all);
-        expected.iter().all(|(id, expected)| cpu.get(id) == Some(expected))
-    });
+    let told = wait_until(&mut agent, &aggregator, "every fault is told apart", |all| wrong(&captured, all).is_empty());
 
     let of = |fault: Fault| {
         let id = captured.faults.iter().find(|(_, one)| **one == fault).unwrap().0;
@@ -138,14 +161,15 @@ fn every_fault_is_told_apart(capture: &str) {
 
     // Its target down, nothing of it can be relied on.
     closed.store(true, Ordering::Release);
-    wait_until(&mut agent, &aggregator, "the target is missing", |all| {
-        let cpu = cpu(all);
-        expected.keys().all(|id| cpu.get(id) == Some(&("source_broken".to_owned(), Some("target_missing".to_owned()))))
+    wait_until(&mut agent, &aggregator, "the targets are missing", |all| {
+        let told = outcomes(all);
+        let missing = ("source_broken".to_owned(), Some("target_missing".to_owned()));
+        expected(&captured).keys().all(|counter| told.get(counter) == Some(&missing))
     });
     let text = process::get(agent.http, "/metrics").unwrap().1;
     let missing = "vedette_agent_cross_checks{metric=\"cpu\",outcome=\"source_broken\"}";
     let line = text.lines().find(|line| line.starts_with(missing)).unwrap_or_else(|| panic!("{text}"));
-    assert!(line.rsplit(' ').next().unwrap().parse::<usize>().unwrap() >= expected.len(), "{line}");
+    assert!(line.rsplit(' ').next().unwrap().parse::<usize>().unwrap() >= captured.faults.len(), "{line}");
     captured.stop.store(true, Ordering::Release);
     counters.join().unwrap();
 }

@@ -16,15 +16,16 @@ use vedette_range::{
     guard::Net,
     home::Home,
     network::{Network, PodNetwork},
-    pod::Site,
+    pod::{Pod, Site},
     runtime::{Backend, Runtime},
-    schedule::Schedule,
+    schedule::{PodRecord, Schedule},
 };
 use vedette_tests::{
+    agent,
     agent_pod::{self, AgentPod, Given, NAMESPACE},
     apiserver::tokens::Wanted,
-    checkout, kubelet, prerequisite,
-    station::Station,
+    checkout, kubelet, prerequisite, process,
+    station::{Station, within},
 };
 
 const NODE: &str = "worker-7";
@@ -68,20 +69,78 @@ impl Node {
         let network = Network::create(Net::slash24(Ipv4Addr::new(10, 213, 11, 0))).await.unwrap();
         let (station, place) = (network.pod().await.unwrap(), network.pod().await.unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let identities = Some(Mutex::new(fs::File::create(folder.path().join("identity.jsonl")).unwrap()));
         let image = build_image(&programs, folder.path());
         let image_name = agent_pod()["containers"][0]["image"].as_str().unwrap().to_owned();
         agent_pod::import(&home.dir().join("cri.sock"), &image, &image_name).await;
 
         agent_pod::serve_names(&station);
-        let identity_file = folder.path().join("identity.jsonl");
-        let station = Station::start(folder.path(), station, |kubeconfig| settings(&identity_file, kubeconfig)).await.unwrap();
+        let station = Station::start(folder.path(), station, settings).await.unwrap();
+        station.server.set("nodes", json!({"metadata": {"name": NODE, "uid": "node-7"}}));
         let schedule = Mutex::new(Schedule::default());
-        let site = Arc::new(Site { cgroups, network, home, runtime, identities, schedule, backoff: Duration::from_secs(1) });
+        let site = Arc::new(Site { cgroups, network, home, runtime, identities: None, schedule, backoff: Duration::from_secs(1) });
         Some(Self { site, station, place, folder })
     }
 
-    /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there.
+    /// Starts a pod of the range with these programs, one per life; the API server knows it before anything of it runs.
+    pub async fn pod(&self, owner: &str, programs: &[&[&str]]) -> Arc<Pod> {
+        let pod = agent_pod::create(&self.site, owner).await;
+        self.tell(&pod);
+        agent_pod::run(&self.site, &pod, programs).await;
+        pod
+    }
+
+    /// What the range knows of one of its pods.
+    pub fn record(&self, pod: &Pod) -> PodRecord {
+        self.site.schedule().pods.iter().find(|record| record.pod_uid == pod.uid).unwrap().clone()
+    }
+
+    /// Tells the API server of a pod of the range, as a Deployment's controllers and its kubelet would: whose it is, and its container now.
+    pub fn tell(&self, pod: &Pod) {
+        let PodRecord { namespace, pod: name, owner_kind, owner_name: owner, pod_uid, .. } = self.record(pod);
+        let (set, _) = name.rsplit_once('-').unwrap();
+        let by = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("{kind}-{name}"), "controller": true}]);
+        let metadata =
+            json!({"namespace": namespace, "name": set, "uid": format!("ReplicaSet-{set}"), "ownerReferences": by(&owner_kind, &owner)});
+        self.station.server.set("replicasets", json!({"metadata": metadata}));
+        let lives = pod.container_ids(0, i64::MAX);
+        let mut status = json!({"name": owner, "image": "vedette-range", "imageID": "", "ready": true});
+        status["restartCount"] = json!(lives.len().saturating_sub(1));
+        if let Some(before) = lives.len().checked_sub(2) {
+            let ended = json!({"exitCode": 1, "reason": "Error", "containerID": format!("containerd://{}", lives[before])});
+            status["lastState"] = json!({"terminated": ended});
+        }
+        let statuses: Vec<Value> = pod
+            .container_id()
+            .map(|id| {
+                status["containerID"] = json!(format!("containerd://{id}"));
+                status
+            })
+            .into_iter()
+            .collect();
+        self.station.server.set(
+            "pods",
+            json!({
+                "metadata": {"namespace": namespace, "name": name, "uid": pod_uid, "ownerReferences": by("ReplicaSet", set)},
+                "spec": {"nodeName": NODE, "containers": [{"name": owner, "image": "vedette-range"}]},
+                "status": {"containerStatuses": statuses},
+            }),
+        );
+    }
+
+    /// Puts the CA's certificate into the agent's volume.
+    pub fn publish_ca(&self, agent: &AgentPod) {
+        agent.publish_ca(&self.station.ca().unwrap());
+    }
+
+    /// A metric of the aggregator, without its prefix.
+    pub fn metric(&self, name: &str) -> f64 {
+        let http = self.station.aggregator.http;
+        let text = within(&self.station.network, move || process::get(http, "/metrics").unwrap().1).unwrap();
+        agent::value(&text, &format!("vedette_aggregator_{name}")).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Runs the pod of the manifest; what its volumes hold is what the cluster would put there, but for the CA's certificate, which comes
+    /// later.
     pub async fn run_agent(&self) -> AgentPod {
         let pod = agent_pod();
         let (uid, name) = ("6c1b7a0e-98c2-4d53-9d0a-52a6a17d7a10", "vedette-agent-x7k2p");
@@ -96,9 +155,8 @@ impl Node {
             seconds: 3_600,
             pod: Some((name, uid)),
         });
-        let ca = self.station.ca().unwrap();
         let (network, name_server) = (self.place.clone(), self.station.network.address);
-        AgentPod::run(&self.site, &manifests(), Given { uid, name, node: NODE, network, name_server, ca: &ca, token: &token }).await
+        AgentPod::run(&self.site, &manifests(), Given { uid, name, node: NODE, network, name_server, ca: None, token: &token }).await
     }
 
     /// Whether a probe of the manifest succeeds now.
@@ -167,12 +225,11 @@ fn build_image(programs: &Path, out: &Path) -> PathBuf {
     out.join(format!("vedette-agent-{}.oci.tar", env!("CARGO_PKG_VERSION")))
 }
 
-/// The configuration of the aggregator's manifest, but for where identities and the API server are.
-fn settings(identities: &Path, kubeconfig: &Path) -> String {
+/// The configuration of the aggregator's manifest, but for where the API server is.
+fn settings(kubeconfig: &Path) -> String {
     let settings = kubelet::object(&manifests(), "ConfigMap", "vedette-aggregator-");
     let text = settings["data"]["aggregator.toml"].as_str().unwrap();
     let watched = "[kubernetes]\n";
     assert!(text.contains(watched), "{text}");
-    let text = text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"));
-    format!("{text}\n[identity]\nfile = {identities:?}\n")
+    text.replace(watched, &format!("{watched}kubeconfig = {kubeconfig:?}\n"))
 }
