@@ -57,14 +57,18 @@ fn a_flood_of_short_lived_pods_does_not_push_out_what_was_learnt() {
     let mut detector = Detector::new(Config { max_workloads: 50, ..Config::default() }, 1);
     let removed = |unix_ms| v1::ContainerRemoved { unix_ms, ..Default::default() };
     add(&mut detector, 1, "nightly");
-    (1..=200).for_each(|second| drop(detector.observe(SubjectKey(1), Origin::Live, second * 1_000, &row(10_000))));
+    for second in 1..=200 {
+        detector.observe(SubjectKey(1), Origin::Live, second * 1_000, &row(10_000));
+    }
     let learnt = detector.container_state(SubjectKey(1)).unwrap().baseline;
     detector.container_removed(SubjectKey(1), &removed(200_000), Origin::Live);
 
     // Each is there for some rows, and comes after the job did.
     for key in 2..500 {
         add(&mut detector, key, &format!("made-up-{key}"));
-        (0..5).for_each(|row_of| drop(detector.observe(SubjectKey(key), Origin::Live, (300 + key as i64 + row_of) * 1_000, &row(1))));
+        for row_of in 0..5 {
+            detector.observe(SubjectKey(key), Origin::Live, (300 + key as i64 + row_of) * 1_000, &row(1));
+        }
         detector.container_removed(SubjectKey(key), &removed((310 + key as i64) * 1_000), Origin::Live);
     }
     add(&mut detector, 500, "nightly");
