@@ -125,7 +125,7 @@ function ConfusionPicture({ rows }: { rows: Cell[] }) {
       <figcaption>
         <b>What attacks were called</b> <span class="dim">a row for what they were</span>
       </figcaption>
-      <div class="wide">
+      <div class="wide" tabIndex={0} role="region" aria-label="what attacks were told as">
         <table class="confusion">
           <thead>
             <tr>
