@@ -10,8 +10,8 @@ use std::{
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::Value;
-use vedette_detect::{Classifier, PAGE_FROM, TICKET_FROM, promotion::SESSIONS_LEARNT};
-use vedette_forest::Model;
+use vedette_detect::{Classifier, PAGE_FROM, promotion::SESSIONS_LEARNT};
+use vedette_forest::{Forest, Model, Node, Tree};
 use vedette_tests::{
     aggregator::{self, Aggregator},
     checkout, cli, prerequisite,
@@ -20,20 +20,23 @@ use vedette_tests::{
 /// As few as a comparison needs.
 const SESSIONS: [&str; 5] = ["edge-01", "edge-02", "edge-03", "shop-01", "shop-02"];
 
-/// The shipped trees in a model of the test's own, which knows no session of these and tells from other probabilities on.
-fn model(folder: &Path, name: &str, thresholds: Option<&str>) -> PathBuf {
+/// A model of the test's own, which knows no session of these: the shipped trees, which page for nothing; or one leaf that calls everything ordinary.
+fn model(folder: &Path, name: &str, is_deaf: bool) -> PathBuf {
     let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let shipped = Classifier::shipped().unwrap();
     let mut description = shipped.model().description().clone();
     description.card.retain(|key, _| !key.starts_with("session"));
     description.card.insert(SESSIONS_LEARNT.to_owned(), "elsewhere-01".to_owned());
-    for key in [TICKET_FROM, PAGE_FROM] {
-        if let Some(from) = thresholds {
-            description.card.insert(key.to_owned(), from.to_owned());
-        }
-    }
+    description.card.insert(PAGE_FROM.to_owned(), "1".to_owned());
+    let forest = if is_deaf {
+        let normal = description.classes.iter().map(|class| f32::from(u8::from(class == "normal"))).collect();
+        let deaf = Forest::new(description.columns.len(), description.classes.len(), &[Tree { nodes: vec![Node::Leaf(normal)] }]);
+        deaf.unwrap()
+    } else {
+        shipped.model().forest().clone()
+    };
     let path = folder.join(name);
-    fs::write(&path, Model::new(description, shipped.model().forest().clone()).unwrap().to_bytes(&key)).unwrap();
+    fs::write(&path, Model::new(description, forest).unwrap().to_bytes(&key)).unwrap();
     fs::write(folder.join(format!("{name}.pub")), key_of(&key)).unwrap();
     path
 }
@@ -63,7 +66,7 @@ fn a_better_model_is_promoted_and_a_worse_or_another_one_is_refused_with_the_rea
     fs::create_dir(&sessions).unwrap();
     SESSIONS.iter().for_each(|session| symlink(recordings.join(session), sessions.join(session)).unwrap());
     let sessions = sessions.display().to_string();
-    let (deaf, keen) = (model(folder.path(), "deaf.vdtm", Some("0.98")), model(folder.path(), "keen.vdtm", None));
+    let (deaf, keen) = (model(folder.path(), "deaf.vdtm", true), model(folder.path(), "keen.vdtm", false));
     let key = fs::read_to_string(folder.path().join("deaf.vdtm.pub")).unwrap();
     let more = format!("[detect]\nmodel = {:?}\nmodel_keys = [{key:?}]\n", deaf.display().to_string());
     let (grpc, http) = aggregator::configure(folder.path(), &more).unwrap();
