@@ -63,9 +63,13 @@ impl Comm {
     }
 
     /// The runtime's own process on its way to becoming the container's: says nothing about the container.
+    ///
+    /// runc begins as `exe` (of `/proc/self/exe`), then runs a sealed copy of itself by its descriptor, which the kernel calls by that number,
+    /// and only then gives itself names.
     #[must_use]
     pub fn is_runtime_init(&self) -> bool {
-        self.bytes().starts_with(b"runc:[") || self.bytes().is_empty()
+        let bytes = self.bytes();
+        bytes.starts_with(b"runc:[") || [&b""[..], b"exe", b"runc", b"crun"].contains(&bytes) || bytes.iter().all(u8::is_ascii_digit)
     }
 }
 
@@ -153,6 +157,14 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         assert_eq!(stat(STAT), Some(Stat { child_minor_faults: 77, child_ticks: 5 + 6, start_ticks: 266_710 }));
+    }
+
+    #[test]
+    fn a_runtime_on_its_way_has_no_name_of_the_containers() {
+        let on_its_way = |name: &[u8]| Comm::new(name).is_runtime_init();
+
+        assert!([&b""[..], b"exe", b"6", b"12", b"runc", b"runc:[1:CHILD]", b"runc:[2:INIT]", b"crun"].into_iter().all(on_its_way));
+        assert!(![&b"nginx"[..], b"exec", b"7zip", b"runcible", b"v8"].into_iter().any(on_its_way));
     }
 
     #[test]
