@@ -7,13 +7,15 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use serde::Deserialize;
 use vedette_proto::v1;
 
-use crate::kubernetes::{Claim, Facts, Found, Kubernetes};
+use crate::{
+    kubernetes::{Claim, Facts, Found, Kubernetes},
+    stamp::Stamp,
+};
 
 /// Most bytes of an identity file: 100,000 pods.
 const FILE_BYTES: u64 = 32 << 20;
@@ -82,7 +84,7 @@ pub enum IdentityError {
 pub struct Identity {
     file: Option<PathBuf>,
     pods: HashMap<String, Line>,
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
     kubernetes: Option<Arc<Kubernetes>>,
 }
 
@@ -172,7 +174,7 @@ impl Identity {
         let Some(path) = self.file.clone() else { return Ok(false) };
         let problem = |problem: String| IdentityError::File { path: path.clone(), problem };
         let meta = std::fs::metadata(&path).map_err(|error| problem(error.to_string()))?;
-        let stamp = (meta.modified().map_err(|error| problem(error.to_string()))?, meta.len());
+        let stamp = Stamp::of(&meta);
         if self.stamp == Some(stamp) {
             return Ok(false);
         }

@@ -34,6 +34,7 @@ mod roll;
 mod roster;
 pub mod serve;
 mod services;
+mod stamp;
 pub mod store;
 pub mod tls;
 pub mod token;

@@ -1,5 +1,6 @@
 //! The kind classifiers of this aggregator: the shipped one, those that people brought, which serves, which only watches.
 
+mod gate;
 mod registry;
 mod service;
 

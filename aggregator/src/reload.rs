@@ -2,8 +2,6 @@
 //! next start.
 
 use std::{
-    fs::Metadata,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,17 +13,11 @@ use crate::{
     Config,
     ingest::Work,
     problems::{Problems, Source},
+    stamp::Stamp,
 };
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Which version of the file it is: a ConfigMap's file is replaced, an editor's written anew.
-type Stamp = (u64, i64, i64, u64);
-
-fn stamp(file: &Metadata) -> Stamp {
-    (file.ino(), file.mtime(), file.mtime_nsec(), file.len())
-}
 
 /// Follows the file until told to stop. `used` is what the aggregator was started with.
 pub async fn follow(path: PathBuf, used: Config, work: mpsc::Sender<Work>, problems: Arc<Problems>, mut stop: watch::Receiver<bool>) {
@@ -86,7 +78,7 @@ enum Look {
 
 impl Follow {
     fn look(&mut self) -> Look {
-        let now = std::fs::metadata(&self.path).ok().map(|file| stamp(&file));
+        let now = std::fs::metadata(&self.path).ok().map(|file| Stamp::of(&file));
         if now.is_some() && now == self.seen {
             return Look::Same;
         }

@@ -18,7 +18,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::config;
+use crate::{config, stamp::Stamp};
 pub use authority::ask_for_rotation;
 use authority::{Authority, Pace};
 
@@ -63,12 +63,11 @@ enum Source {
     Files { cert: PathBuf, key: PathBuf, served: Mutex<Stamps> },
 }
 
-/// Which versions of the two files: time of change and length. A file that takes another's place may be older than it.
-type Stamps = [Option<(SystemTime, u64)>; 2];
+/// Which versions of the two files; `None` of one that cannot be looked at.
+type Stamps = [Option<Stamp>; 2];
 
 fn stamps(cert: &Path, key: &Path) -> Stamps {
-    let stamp = |path: &Path| path.metadata().ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-    [stamp(cert), stamp(key)]
+    [cert, key].map(|path| path.metadata().ok().map(|file| Stamp::of(&file)))
 }
 
 impl Certificates {
@@ -98,27 +97,23 @@ impl Certificates {
     /// Why it cannot; the present one stays in service.
     pub fn renew(&self, now: SystemTime) -> Result<bool, TlsError> {
         let since = self.current.read().unwrap_or_else(PoisonError::into_inner).1;
-        let due = match &self.source {
+        let (due, seen) = match &self.source {
             Source::Own { authority, .. } => {
                 let switched = authority.lock().unwrap_or_else(PoisonError::into_inner).tend(now)?;
-                switched || now.duration_since(since).is_ok_and(|age| age >= SERVER_LIFE / 3)
+                (switched || now.duration_since(since).is_ok_and(|age| age >= SERVER_LIFE / 3), None)
             }
             Source::Files { cert, key, served } => {
                 // Looked at before they are read: what changes meanwhile is read again next time.
                 let found = stamps(cert, key);
-                let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
-                let changed = found != *served;
-                if changed {
-                    let fresh = self.source.load(now)?;
-                    *served = found;
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = (fresh, now);
-                }
-                return Ok(changed);
+                (found != *served.lock().unwrap_or_else(PoisonError::into_inner), Some((served, found)))
             }
         };
         if due {
             let fresh = self.source.load(now)?;
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = (fresh, now);
+            if let Some((served, found)) = seen {
+                *served.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
         }
         Ok(due)
     }

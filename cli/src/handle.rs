@@ -12,14 +12,11 @@ use crate::output::Output;
 use crate::progress::waiting;
 use crate::when;
 
-/// Flags of `vedette acknowledge`.
+/// Which incident, by whom, and why.
 #[derive(Debug, Args)]
-pub struct AcknowledgeArgs {
+struct AboutArgs {
     /// The incident
     id: u64,
-    /// Say that nobody is looking at it any more
-    #[arg(long)]
-    undo: bool,
     /// Free text
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
@@ -27,22 +24,27 @@ pub struct AcknowledgeArgs {
     author: AuthorArgs,
 }
 
+/// Flags of `vedette acknowledge`.
+#[derive(Debug, Args)]
+pub struct AcknowledgeArgs {
+    #[command(flatten)]
+    about: AboutArgs,
+    /// Say that nobody is looking at it any more
+    #[arg(long)]
+    undo: bool,
+}
+
 /// Flags of `vedette snooze`.
 #[derive(Debug, Args)]
 pub struct SnoozeArgs {
-    /// The incident
-    id: u64,
+    #[command(flatten)]
+    about: AboutArgs,
     /// For so long: 30m, 2h, 1d; at most 7 days
     #[arg(long = "for", value_name = "SPAN", value_parser = when::parse_ahead, required_unless_present = "undo")]
     ahead: Option<SignedDuration>,
     /// End the snooze now
     #[arg(long, conflicts_with = "ahead")]
     undo: bool,
-    /// Free text
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    note: String,
-    #[command(flatten)]
-    author: AuthorArgs,
 }
 
 /// Flags of `vedette comment`.
@@ -58,7 +60,7 @@ pub struct CommentArgs {
 
 /// Says that somebody is looking at an incident.
 pub async fn acknowledge(args: AcknowledgeArgs, client: &mut Client, output: &mut Output) -> anyhow::Result<Exit> {
-    let AcknowledgeArgs { id, undo, note, author } = args;
+    let AcknowledgeArgs { about: AboutArgs { id, note, author }, undo } = args;
     let author = author.name()?;
     let (handling, spoken) = match undo {
         false => (Handling::Acknowledged, format!("incident {id}: acknowledged by {author}")),
@@ -70,7 +72,7 @@ pub async fn acknowledge(args: AcknowledgeArgs, client: &mut Client, output: &mu
 
 /// Says that nobody is to be told of an incident for a while.
 pub async fn snooze(args: SnoozeArgs, client: &mut Client, output: &mut Output, now: Timestamp) -> anyhow::Result<Exit> {
-    let SnoozeArgs { id, ahead, undo: _, note, author } = args;
+    let SnoozeArgs { about: AboutArgs { id, note, author }, ahead, undo: _ } = args;
     let author = author.name()?;
     let (handling, until_unix_ms, spoken) = match ahead {
         Some(ahead) => {

@@ -29,8 +29,8 @@ impl ModelFile {
         let read = |path: &Path| fs::read(path).map_err(|error| Stop::usage(format!("cannot read {}: {error}", path.display())));
         let bytes = read(path)?;
         let key = key.map_or_else(|| key_beside(path), Path::to_owned);
-        let public_key =
-            public_key(&read(&key)?).ok_or_else(|| Stop::usage(format!("{} does not hold 64 hexadecimal digits", key.display())))?;
+        let public_key = String::from_utf8(read(&key)?).ok().and_then(|text| vedette_detect::key(text.trim()));
+        let public_key = public_key.ok_or_else(|| Stop::usage(format!("{} does not hold 64 hexadecimal digits", key.display())))?;
         Ok(Self { path: path.to_owned(), bytes, public_key })
     }
 
@@ -83,32 +83,9 @@ fn key_beside(file: &Path) -> PathBuf {
     if !whole.exists() && replaced.exists() { replaced } else { whole }
 }
 
-/// The key of a text of hexadecimal digits.
-fn public_key(text: &[u8]) -> Option<[u8; 32]> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let mut key = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (place, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
-    }
-    Some(key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_64_digits() {
-        let digits = "0f".repeat(32);
-
-        assert_eq!(public_key(format!("{digits}\n").as_bytes()), Some([15; 32]));
-        assert_eq!(public_key(&digits.as_bytes()[1..]), None);
-        assert_eq!(public_key("zz".repeat(32).as_bytes()), None);
-        assert_eq!(public_key("é".repeat(32).as_bytes()), None);
-    }
 
     #[test]
     fn the_key_is_found_beside_the_file_by_either_name() {

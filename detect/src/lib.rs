@@ -58,6 +58,6 @@ pub use detector::Detector;
 pub use fleet::KeyHasher;
 pub use memory::{Memory, MemoryError};
 pub use namespaces::{Namespaces, Profile};
-pub use shipped::{LoadError, Signed, trusted};
+pub use shipped::{LoadError, Signed, key, trusted};
 pub use subject::{ContainerAt, NodeHeard, SubjectKey};
 pub use verdict::{Change, ContainerState, Stats, Verdict};

@@ -6,11 +6,9 @@ use std::collections::BTreeSet;
 
 use vedette_proto::v1::{Kind, KindComparison, ModelComparison};
 
-/// Where a model's card names the recordings that its trees were grown on, with spaces between.
+/// Where a model's card names the recordings that it was made with, with spaces between.
 pub const SESSIONS_LEARNT: &str = "sessions_learnt";
-/// Likewise those that its thresholds were chosen by.
-pub const SESSIONS_CALIBRATED: &str = "sessions_calibrated";
-/// Likewise the beginnings of the SHA-256 of the observations of both: a recording by another name is the same.
+/// Likewise the beginnings of the SHA-256 of their observations: a recording by another name is the same.
 pub const SESSION_DIGESTS: &str = "session_digests";
 /// Hexadecimal digits of a digest that a card has: 48 bits, and nobody has millions of recordings.
 pub const DIGEST_DIGITS: usize = 12;
@@ -58,7 +56,7 @@ impl MadeWith {
         for (key, value) in card {
             let words = value.split_whitespace().map(str::to_owned);
             match key.as_str() {
-                SESSIONS_LEARNT | SESSIONS_CALIBRATED => {
+                SESSIONS_LEARNT => {
                     says = true;
                     made.names.extend(words);
                 }
@@ -206,8 +204,7 @@ mod tests {
     fn a_card_knows_sessions_by_name_and_by_digest() {
         let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let card: BTreeMap<String, String> =
-            [entry(SESSIONS_LEARNT, "shop-01 shop-02"), entry(SESSIONS_CALIBRATED, "data-01"), entry(SESSION_DIGESTS, "0123456789ab")]
-                .into();
+            [entry(SESSIONS_LEARNT, "shop-01 shop-02 data-01"), entry(SESSION_DIGESTS, "0123456789ab")].into();
 
         let made = MadeWith::of(&card).unwrap();
 

@@ -26,8 +26,9 @@ pub fn trusted() -> Vec<[u8; 32]> {
     key(KEY.trim()).into_iter().collect()
 }
 
-/// A public key of 64 hexadecimal digits.
-pub(crate) fn key(text: &str) -> Option<[u8; 32]> {
+/// A public key of 64 hexadecimal digits; `None` of any other text.
+#[must_use]
+pub fn key(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     bytes.try_into().ok().filter(|_| digits.len() == 64)

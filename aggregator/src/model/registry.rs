@@ -6,12 +6,10 @@ use std::sync::{
 };
 
 use tokio::sync::watch;
-use vedette_detect::{
-    Classifier, LoadError, Signed,
-    promotion::{self, Condition, MadeWith},
-};
+use vedette_detect::{Classifier, LoadError, Signed};
 use vedette_proto::v1::{Model, ModelChange, ModelComparison, ModelState};
 
+use super::gate;
 use crate::store::{Store, StoreError, StoredModel, now_unix_ms};
 
 /// Most models besides the shipped one: each is some MiB, and nobody compares more.
@@ -256,11 +254,14 @@ impl Registry {
         if model.state() == ModelState::Serving {
             return Ok(model);
         }
-        if forced.is_none() {
-            let conditions = self.granted(&model, comparison.as_ref())?;
-            // On record is what was checked here.
-            if let (Some(given), false) = (&mut comparison, conditions.is_empty()) {
-                given.conditions = conditions.iter().map(Condition::to_string).collect();
+        // Without a model in service there is nothing to be worse than.
+        if forced.is_none()
+            && let Some(serving) = self.serving()
+        {
+            let conditions = gate::granted(&model, &serving, comparison.as_ref())?;
+            if let Some(given) = &mut comparison {
+                // On record is what was checked here.
+                given.conditions = conditions.iter().map(ToString::to_string).collect();
             }
         }
         let change = ModelChange {
@@ -273,40 +274,10 @@ impl Registry {
         self.serve(model.id, change, who).await
     }
 
-    /// Whether a comparison speaks for a model: it is of this one with the one in service, on sessions that neither was made with, and what
-    /// `promotion` asks for holds by its figures, whatever it says itself. Gives the conditions.
-    fn granted(&self, model: &Model, comparison: Option<&ModelComparison>) -> Result<Vec<Condition>, ModelError> {
-        let serving = {
-            let state = self.state();
-            // Without a model in service there is nothing to be worse than.
-            let Some(serving) = state.find(&state.serving) else { return Ok(Vec::new()) };
-            serving.about.clone()
-        };
-        let no = |problem: String| Err(ModelError::NotGranted(problem));
-        let said = |id: &str| if id.is_empty() { "no model".to_owned() } else { id.escape_default().to_string() };
-        let Some(given) = comparison else { return no("no comparison with the model in service was given".to_owned()) };
-        if given.model != model.id {
-            return no(format!("the comparison is of {}, not of {}", said(&given.model), model.id));
-        }
-        if given.against != serving.id {
-            return no(format!("the comparison is with {}, in service is {}", said(&given.against), serving.id));
-        }
-        for about in [model, &serving] {
-            let Some(made) = MadeWith::of(&about.card) else {
-                return no(format!("the card of {} does not say which sessions it was made with: no comparison is fair", about.id));
-            };
-            let known: Vec<_> = given.session_names.iter().filter(|name| made.knows(name, "")).map(String::as_str).collect();
-            if !known.is_empty() {
-                return no(format!("the model {} was made with {} of the comparison", about.id, known.join(", ").escape_default()));
-            }
-        }
-        let conditions = promotion::conditions(given, &serving.classes);
-        let failed: Vec<&str> = conditions.iter().filter(|condition| !condition.holds).map(|condition| condition.words.as_str()).collect();
-        match (failed.is_empty(), given.passed) {
-            (true, true) => Ok(conditions),
-            (true, false) => no("the comparison says that it did not pass".to_owned()),
-            (false, _) => no(format!("the comparison did not pass: {}", failed.join("; "))),
-        }
+    /// What is in service, if anything is.
+    fn serving(&self) -> Option<Model> {
+        let state = self.state();
+        state.find(&state.serving).map(|entry| entry.about.clone())
     }
 
     /// Puts the model into service that served before.
