@@ -19,6 +19,7 @@ use crate::{
     fleet::Fleet,
     identity::Identity,
     ingest::{Delivery, Peer, Work},
+    kubernetes::Claim,
     model::{Choice, Tally},
     problems::{Problems, Source},
     roster::{Met, Roster},

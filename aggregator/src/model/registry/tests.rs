@@ -1,6 +1,6 @@
 //! Models come, watch, serve and go, and what was done with them stays on record.
 
-use vedette_detect::Classifier;
+use vedette_detect::{Classifier, promotion::MadeWith};
 use vedette_proto::v1::KindComparison;
 
 use super::*;
